@@ -1,0 +1,83 @@
+# make book   build the book           make test   everything that CI runs
+# Needs python3 (3.10 to 3.13); everything else goes into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/python -m uv
+
+# The same for the notebooks (tools/nb.py) and the tests (tests/conftest.py):
+# little start-up noise, the same digits everywhere, the same random checks.
+export TF_CPP_MIN_LOG_LEVEL := 3
+export TF_ENABLE_ONEDNN_OPTS := 0
+export CUDA_VISIBLE_DEVICES :=
+export TF_MAMBA_EDU_CHECK_SEED := 0
+
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider
+NBVAL := -p nbval_kernel --nbval --nbval-current-env --nbval-cell-timeout=600
+NOTEBOOKS := book exercises solutions
+CODE := tf_mamba_edu tests tools
+WARNINGS := awk '{gsub(/\033\[[0-9;]*m/, "")} \
+    /(WARNING|ERROR): / && !/absl/ && !seen[$$0]++ {print; n++} END {exit !n}'
+
+# $(call step,NAME,COMMAND) runs a command and prints its time.
+define step
+@start=$$(date +%s); $(2); status=$$?; \
+echo "== $(1): $$(($$(date +%s) - start)) s"; exit $$status
+endef
+
+.PHONY: help book links test quick nb check package-tests lint lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+# Without its doctrees a second try reads all pages again, and warns again.
+book: $(VENV)/.ok ## build the book: _build/html/index.html
+	$(call step,book,$(BIN)/jupyter-book build . -W -n --keep-going \
+	    > build.log 2>&1 || { $(WARNINGS) build.log || tail -n 40 build.log; \
+	    rm -rf _build/.doctrees; false; })
+	@echo "The book is in _build/html/index.html. To read it in a browser:"
+	@echo "    python3 -m http.server -d _build/html 8000    # http://localhost:8000"
+
+links: $(VENV)/.ok ## whether the addresses in the book answer (needs a network)
+	$(call step,links,$(BIN)/jupyter-book build . --builder linkcheck)
+
+test: check book ## package tests, notebooks run again, and the book (what CI runs)
+	$(call step,package tests and notebooks,PYTHONPATH=tools $(PYTEST) $(NBVAL) tests $(NOTEBOOKS))
+
+quick: check book package-tests ## package tests and the book, no notebook runs
+
+nb: $(VENV)/.ok ## run the notebooks whose text or package code changed
+	$(call step,notebooks,$(BIN)/python tools/nb.py)
+
+check: $(VENV)/.ok ## notebooks and prose against their sources, nothing runs
+	$(call step,check,$(BIN)/python tools/nb.py --check)
+
+package-tests: $(VENV)/.ok
+	$(call step,package tests,$(PYTEST) tests)
+
+lint: $(VENV)/.ok ## ruff: style and format
+	$(call step,lint,$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check $(CODE))
+
+lock: $(VENV)/.ok ## renew constraints.txt for all Pythons after a change of pyproject.toml
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
+	    --no-emit-package setuptools --no-annotate --custom-compile-command "make lock" \
+	    --quiet --output-file constraints.txt
+
+clean: ## remove what was built; the notebooks and .venv stay
+	rm -rf _build build.log .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find $(CODE) -name __pycache__ -type d -exec rm -rf {} +
+
+# Compiled at once: dozens of kernels import TensorFlow, and not every machine
+# lets Python store what it compiles. matplotlib's font cache for the same
+# reason: built later, it makes a notebook write to stderr.
+$(VENV)/.ok: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+	    || { echo "Python 3.10 to 3.13 is needed: make PYTHON=python3.13 ..."; false; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(call step,install,if $(BIN)/python -m pip install --quiet uv; \
+	    then $(UV) pip install --quiet --python $(BIN)/python --compile-bytecode \
+	        -c constraints.txt -e ".[dev]"; \
+	    else $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"; fi)
+	@$(BIN)/python -c "import matplotlib.font_manager"
+	@touch $@

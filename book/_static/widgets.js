@@ -1,0 +1,180 @@
+// Figures with sliders that need no kernel: <div class="mamba-widget" data-kind="rules"></div>.
+// Each kind has sliders and a function draw(values, plot) that is called when one moves.
+(function () {
+  "use strict";
+  const SVG = "http://www.w3.org/2000/svg";
+  const BLUE = "#0072B2", ORANGE = "#D55E00", GREEN = "#009E73", GRAY = "#888888";
+
+  function element(name, attributes, parent) {
+    const node = document.createElementNS(SVG, name);
+    for (const key in attributes) node.setAttribute(key, attributes[key]);
+    if (parent) parent.appendChild(node);
+    return node;
+  }
+
+  // A plot area: data coordinates in xRange and yRange, drawn into a box of the picture.
+  function axes(svg, box, xRange, yRange, xLabel, yLabel) {
+    const x = v => box.x + (v - xRange[0]) / (xRange[1] - xRange[0]) * box.width;
+    const y = v => box.y + box.height - (v - yRange[0]) / (yRange[1] - yRange[0]) * box.height;
+    const inside = v => Math.max(yRange[0], Math.min(yRange[1], v));
+    const line = (x1, y1, x2, y2, attributes) =>
+      element("line", { x1: x(x1), y1: y(y1), x2: x(x2), y2: y(y2), stroke: "currentColor", ...attributes }, svg);
+    const text = (px, py, content, anchor) => {
+      const node = element("text", { x: px, y: py, "text-anchor": anchor || "middle", "font-size": 13, fill: "currentColor" }, svg);
+      node.textContent = content;
+    };
+    line(xRange[0], yRange[0], xRange[0], yRange[1]);
+    line(xRange[0], Math.max(0, yRange[0]), xRange[1], Math.max(0, yRange[0]));
+    text(x(xRange[1]), box.y + box.height + 18, xLabel, "end");
+    text(box.x, box.y - 8, yLabel, "start");
+    for (const v of [yRange[0], yRange[1]]) text(box.x - 6, y(v) + 4, String(v), "end");
+    text(x(xRange[0]), box.y + box.height + 18, String(xRange[0]));
+    return {
+      x, y, line, text,
+      curve(f, attributes) {
+        let d = "";
+        for (let i = 0; i <= 240; i++) {
+          const v = xRange[0] + (xRange[1] - xRange[0]) * i / 240;
+          d += (i ? "L" : "M") + x(v).toFixed(1) + " " + y(inside(f(v))).toFixed(1);
+        }
+        element("path", { d, fill: "none", "stroke-width": 2, ...attributes }, svg);
+      },
+      points(list, color, shape) {
+        for (const [a, b] of list) {
+          if (b < yRange[0] || b > yRange[1] || a > xRange[1]) continue;
+          if (shape === "cross") {
+            const s = 5, d = `M${x(a) - s} ${y(b) - s}l${2 * s} ${2 * s}M${x(a) - s} ${y(b) + s}l${2 * s} ${-2 * s}`;
+            element("path", { d, stroke: color, "stroke-width": 2 }, svg);
+          } else if (shape === "square") {
+            element("rect", { x: x(a) - 4, y: y(b) - 4, width: 8, height: 8, fill: color }, svg);
+          } else {
+            element("circle", { cx: x(a), cy: y(b), r: 4.5, fill: color }, svg);
+          }
+        }
+      },
+      bar(position, value, width, attributes) {
+        const top = Math.min(y(value), y(0));
+        element("rect", { x: x(position) - width / 2, y: top, width, height: Math.abs(y(value) - y(0)), ...attributes }, svg);
+      },
+    };
+  }
+
+  // The impulse response of a unit mass, and the poles of s^2 + c s + k.
+  function springPoles(c, k) {
+    const discriminant = c * c / 4 - k;
+    const root = Math.sqrt(Math.abs(discriminant));
+    return discriminant < 0
+      ? [[-c / 2, root], [-c / 2, -root]]
+      : [[-c / 2 + root, 0], [-c / 2 - root, 0]];
+  }
+  function springResponse(c, k, t) {
+    const [[sigma, omega], [other]] = springPoles(c, k);
+    if (omega > 1e-6) return Math.exp(sigma * t) * Math.sin(omega * t) / omega;
+    if (Math.abs(sigma - other) < 1e-6) return t * Math.exp(sigma * t);
+    return (Math.exp(sigma * t) - Math.exp(other * t)) / (sigma - other);
+  }
+
+  const kinds = {
+    spring: {
+      title: "Impulse response and poles of a mass on a spring",
+      height: 250,
+      sliders: [
+        { label: "damping c (kg/s)", min: 0, max: 6, step: 0.1, value: 0.5 },
+        { label: "stiffness k (kg/s²)", min: 0.5, max: 9, step: 0.1, value: 4 },
+      ],
+      draw(svg, [c, k]) {
+        const plot = axes(svg, { x: 40, y: 30, width: 300, height: 180 }, [0, 12], [-1, 1], "time (s)", "position (m)");
+        plot.curve(t => springResponse(c, k, t), { stroke: BLUE });
+        const map = axes(svg, { x: 400, y: 30, width: 150, height: 180 }, [-6, 1], [-3, 3], "real (1/s)", "imaginary (1/s)");
+        map.line(0, -3, 0, 3, { "stroke-dasharray": "4 3" });
+        map.points(springPoles(c, k), ORANGE, "cross");
+        const discriminant = c * c / 4 - k;
+        return c === 0 ? "swings for ever" : discriminant < -1e-9 ? "swings and fades" : discriminant > 1e-9 ? "creeps back" : "returns fastest";
+      },
+    },
+    rules: {
+      title: "A thermometer carried into a warm room, followed by three rules",
+      height: 270,
+      sliders: [{ label: "step size Δ (min)", min: 0.1, max: 3, step: 0.05, value: 0.5 }],
+      draw(svg, [delta]) {
+        const plot = axes(svg, { x: 40, y: 30, width: 500, height: 200 }, [0, 9], [-1, 3], "time (min)", "thermometer");
+        plot.curve(t => 1 - Math.exp(-t), { stroke: GRAY });
+        const follow = (keep, write) => {
+          const list = [[0, 0]];
+          for (let n = 1, h = 0; n * delta <= 9; n++) { h = keep * h + write; list.push([n * delta, h]); }
+          return list;
+        };
+        plot.points(follow(1 - delta, delta), ORANGE, "square");
+        plot.points(follow((1 - delta / 2) / (1 + delta / 2), delta / (1 + delta / 2)), GREEN, "cross");
+        plot.points(follow(Math.exp(-delta), 1 - Math.exp(-delta)), BLUE);
+        plot.text(540, 50, "■ Euler   × bilinear   ● zero-order hold", "end");
+        const state = delta > 2 ? "explodes" : delta > 1 ? "rings" : "is stable";
+        return `Euler's multiplier is ${(1 - delta).toFixed(2)}: it ${state}. Zero-order hold: ${Math.exp(-delta).toFixed(2)}.`;
+      },
+    },
+    gate: {
+      title: "The state before and after one token, as a mixture set by Delta",
+      height: 220,
+      sliders: [
+        { label: "Δ at the marked token", min: 0, max: 6, step: 0.05, value: 0.2 },
+        { label: "Δ at all the others", min: 0, max: 0.5, step: 0.01, value: 0.02 },
+      ],
+      draw(svg, [marked, others]) {
+        const input = [0.2, -0.5, 0.4, -0.1, 0.3, 2, -0.4, 0.5, -0.6, 0.2, 0.1, -0.3, 0.6, -0.2, 0.3, -0.5];
+        const plot = axes(svg, { x: 40, y: 30, width: 500, height: 150 }, [0, 17], [-1, 2.2], "token", "input (bars) and state (dots)");
+        const states = [];
+        input.reduce((h, x, i) => {
+          const keep = Math.exp(-(i === 5 ? marked : others));
+          plot.bar(i + 1, x, 14, { fill: i === 5 ? ORANGE : GRAY, opacity: 0.6 });
+          const next = keep * h + (1 - keep) * x;
+          states.push([i + 1, next]);
+          return next;
+        }, 0);
+        plot.points(states, BLUE);
+        return `the marked token keeps ${Math.exp(-marked).toFixed(2)} of the state and writes ${(1 - Math.exp(-marked)).toFixed(2)} of the input`;
+      },
+    },
+  };
+
+  let count = 0;
+  function build(div) {
+    const kind = kinds[div.dataset.kind];
+    if (!kind) return;
+    div.textContent = "";
+    const controls = document.createElement("div");
+    controls.className = "mamba-widget-controls";
+    const inputs = kind.sliders.map(slider => {
+      const id = `mamba-slider-${count++}`;
+      const label = document.createElement("label");
+      const input = document.createElement("input");
+      const value = document.createElement("output");
+      label.htmlFor = value.htmlFor = input.id = id;
+      label.textContent = slider.label + " ";
+      Object.assign(input, { type: "range", min: slider.min, max: slider.max, step: slider.step });
+      input.value = slider.value;
+      const row = document.createElement("div");
+      row.append(label, input, value);
+      controls.append(row);
+      return { input, value };
+    });
+    const svg = element("svg", { viewBox: `0 0 560 ${kind.height}`, role: "img", "aria-label": kind.title });
+    const caption = document.createElement("p");
+    caption.className = "mamba-widget-caption";
+    caption.setAttribute("aria-live", "polite");
+    div.append(controls, svg, caption);
+    const draw = () => {
+      svg.textContent = "";
+      const values = inputs.map(({ input, value }) => {
+        value.textContent = Number(input.value).toFixed(2);
+        return Number(input.value);
+      });
+      caption.textContent = kind.draw(svg, values);
+    };
+    inputs.forEach(({ input }) => input.addEventListener("input", draw));
+    draw();
+  }
+
+  const start = () => document.querySelectorAll(".mamba-widget").forEach(build);
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();

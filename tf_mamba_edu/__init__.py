@@ -1,0 +1,41 @@
+"""tf_mamba_edu: Mamba and its ancestors in TensorFlow, one module a chapter of the book."""
+
+from tf_mamba_edu.block import CausalConv1D, MambaBlock, ResidualBlock
+from tf_mamba_edu.continuous import ContinuousSSM
+from tf_mamba_edu.datasets import (
+    TextSplits,
+    king_james_bible,
+    train_tokenizer,
+)
+from tf_mamba_edu.discretization import (
+    bilinear,
+    euler,
+    exponential_trapezoidal,
+    zoh,
+)
+from tf_mamba_edu.lm import MambaConfig, MambaLM
+from tf_mamba_edu.scan import selective_scan
+from tf_mamba_edu.selective import SelectiveSSM
+from tf_mamba_edu.training import MambaAdamW, make_optimizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CausalConv1D",
+    "ContinuousSSM",
+    "MambaAdamW",
+    "MambaBlock",
+    "MambaConfig",
+    "MambaLM",
+    "ResidualBlock",
+    "SelectiveSSM",
+    "TextSplits",
+    "bilinear",
+    "euler",
+    "exponential_trapezoidal",
+    "king_james_bible",
+    "make_optimizer",
+    "selective_scan",
+    "train_tokenizer",
+    "zoh",
+]

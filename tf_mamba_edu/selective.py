@@ -1,0 +1,257 @@
+"""S6: a state space model whose B, C and Delta are functions of the input."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mamba_edu.scan import METHODS, selective_scan
+from tf_mamba_edu.validation import (
+    as_floating,
+    as_sequence,
+    check_positive_int,
+    check_shape,
+)
+
+DELTA_FLOOR = 1e-4  # the smallest Delta that initialization draws, as in the official code
+
+
+@keras.saving.register_keras_serializable("tf_mamba_edu")
+class DeltaBiasInitializer(keras.initializers.Initializer):
+    """Draws Delta log-uniformly from [dt_min, dt_max] and returns its inverse softplus.
+
+    So softplus(bias) is a Delta of the scales wanted, whatever the input adds to it later. The
+    paper (section 3.6) writes Uniform; the official code, followed here, draws log-uniformly,
+    and clamps at 1e-4.
+
+    Args:
+        dt_min: smallest Delta, positive.
+        dt_max: largest Delta, at least dt_min.
+    """
+
+    def __init__(self, dt_min: float = 1e-3, dt_max: float = 1e-1):
+        self.dt_min, self.dt_max = dt_min, dt_max
+
+    def __call__(self, shape, dtype=None):
+        low, high = math.log(self.dt_min), math.log(self.dt_max)
+        delta = tf.exp(
+            keras.initializers.RandomUniform(low, high)(shape, dtype)
+        )
+        delta = tf.maximum(delta, DELTA_FLOOR)
+        return delta + tf.math.log(
+            -tf.math.expm1(-delta)
+        )  # softplus of this is delta
+
+    def get_config(self):
+        return {"dt_min": self.dt_min, "dt_max": self.dt_max}
+
+
+def symmetric_uniform(bound: float) -> keras.initializers.Initializer:
+    """Returns the initializer Uniform(-bound, bound), PyTorch's default for bound = fan_in^-1/2."""
+    return keras.initializers.RandomUniform(-bound, bound)
+
+
+@keras.saving.register_keras_serializable("tf_mamba_edu")
+class SelectiveSSM(keras.layers.Layer):
+    """Maps a sequence (B, L, D) to a sequence (B, L, D) through a selective state space (S6).
+
+    Algorithm 2 of arXiv 2312.00752: from each x_t, linear maps compute B_t, C_t and, through
+    rank R and softplus, Delta_t; then `selective_scan` runs. A starts as -(1..N) in each channel
+    and is stored as log(-A), so that it stays negative. State, A, D and Delta's bias are float32
+    under mixed precision. Time O(B L D (N + R)), state B D N numbers whatever L.
+
+    Args:
+        d_state: N, numbers of state per channel.
+        dt_rank: R, rank of the map from x to Delta; "auto" is ceil(D / 16).
+        dt_min: smallest Delta at initialization.
+        dt_max: largest Delta at initialization.
+        method: how the scan runs, see `selective_scan`.
+        **kwargs: name, dtype and so on, as for every Keras layer.
+
+    Raises:
+        ValueError: if an argument is out of range, or the input is not a floating (B, L, D).
+    """
+
+    def __init__(
+        self,
+        d_state: int = 16,
+        dt_rank: int | str = "auto",
+        dt_min: float = 1e-3,
+        dt_max: float = 1e-1,
+        method: str = "auto",
+        **kwargs,
+    ):
+        super().__init__(
+            autocast=False, **kwargs
+        )  # the carried state must stay float32
+        self.d_state = check_positive_int("d_state", d_state)
+        self.dt_rank = (
+            dt_rank
+            if dt_rank == "auto"
+            else check_positive_int("dt_rank", dt_rank)
+        )
+        if not 0 < dt_min <= dt_max:
+            raise ValueError(
+                "`dt_min` and `dt_max` must satisfy 0 < dt_min <= dt_max. "
+                f"Received: dt_min={dt_min}, dt_max={dt_max}"
+            )
+        if method not in ("auto", *METHODS):
+            raise ValueError(
+                f"`method` must be one of {', '.join(('auto', *METHODS))}. Received: {method!r}"
+            )
+        self.dt_min, self.dt_max, self.method = dt_min, dt_max, method
+
+    def build(self, input_shape):
+        D = channels_of("SelectiveSSM", input_shape)
+        N = self.d_state
+        R = (
+            math.ceil(D / 16)
+            if self.dt_rank == "auto"
+            else self.dt_rank
+        )
+        self.x_proj = keras.layers.Dense(
+            R + 2 * N,
+            use_bias=False,
+            kernel_initializer=symmetric_uniform(D**-0.5),
+            dtype=self.dtype_policy,
+            name="x_proj",
+        )
+        self.x_proj.build((None, None, D))
+        self.dt_proj = keras.layers.Dense(
+            D,
+            use_bias=False,
+            kernel_initializer=symmetric_uniform(R**-0.5),
+            dtype=self.dtype_policy,
+            name="dt_proj",
+        )
+        self.dt_proj.build((None, None, R))
+        minus_A = np.tile(
+            np.arange(1, N + 1, dtype="float32"), (D, 1)
+        )  # (D, N)
+        self.dt_bias = self.add_weight(
+            shape=(D,),
+            initializer=DeltaBiasInitializer(self.dt_min, self.dt_max),
+            autocast=False,
+            name="dt_bias",
+        )
+        self.A_log = self.add_weight(
+            shape=(D, N),
+            initializer=lambda shape, dtype: tf.cast(
+                np.log(minus_A), dtype
+            ),
+            autocast=False,
+            name="A_log",
+        )
+        self.D = self.add_weight(
+            shape=(D,), initializer="ones", autocast=False, name="D"
+        )
+        self._sizes = (R, N, N)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: D})
+        self.built = True
+
+    def select(self, x) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns Delta before bias and softplus, B and C, all computed from x.
+
+        Args:
+            x: (..., D) input.
+
+        Returns:
+            (delta, B, C) of shapes (..., D), (..., N) and (..., N).
+        """
+        low_rank, B, C = tf.split(
+            self.x_proj(x), self._sizes, axis=-1
+        )  # (..., R), (..., N) x 2
+        return self.dt_proj(low_rank), B, C
+
+    def step_sizes(self, x) -> tf.Tensor:
+        """Returns Delta = softplus(dt_proj(...) + bias), the step size of each channel and time.
+
+        Args:
+            x: (..., D) input.
+
+        Returns:
+            (..., D) float32 step sizes.
+        """
+        delta, _, _ = self.select(x)
+        return tf.math.softplus(
+            tf.cast(delta, self.dt_bias.dtype) + self.dt_bias
+        )
+
+    def call(self, x, initial_state=None, return_state=False):
+        """Runs the layer on (B, L, D); returns y, or (y, last_state (B, D, N))."""
+        x = as_sequence("x", x, self.compute_dtype)
+        delta, B, C = self.select(x)  # (B, L, D), (B, L, N), (B, L, N)
+        return selective_scan(
+            x,
+            delta,
+            -tf.exp(self.A_log),
+            B,
+            C,
+            self.D,
+            delta_bias=self.dt_bias,
+            delta_softplus=True,
+            initial_state=initial_state,
+            method=self.method,
+            return_last_state=return_state,
+        )
+
+    def step(self, x, state) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs one time step: O(B D N), the price of each generated token.
+
+        Args:
+            x: (B, D) input.
+            state: (B, D, N) state.
+
+        Returns:
+            (y, state) of shapes (B, D) and (B, D, N).
+        """
+        x = as_floating("x", x, tf.as_dtype(self.compute_dtype))
+        D, N = self.A_log.shape
+        check_shape("x", x, "B D", (None, D))
+        state = as_floating(
+            "state", state, tf.as_dtype(self.A_log.dtype)
+        )
+        check_shape("state", state, "B D N", (x.shape[0], D, N))
+        _, B, C = self.select(x)  # (B, N)
+        delta = self.step_sizes(x)  # (B, D)
+        u, B, C = (tf.cast(t, delta.dtype) for t in (x, B, C))
+        A_bar = tf.exp(
+            -delta[:, :, None] * tf.exp(self.A_log)
+        )  # (B, D, N)
+        state = (
+            A_bar * state + (delta * u)[:, :, None] * B[:, None, :]
+        )  # (B, D, N)
+        y = tf.einsum("bdn,bn->bd", state, C) + self.D * u  # (B, D)
+        return tf.cast(y, x.dtype), state
+
+    def zero_state(self, batch_size) -> tf.Tensor:
+        """Returns the state (B, D, N) before any input."""
+        D, N = self.A_log.shape
+        return tf.zeros((batch_size, D, N), self.A_log.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "d_state": self.d_state,
+            "dt_rank": self.dt_rank,
+            "dt_min": self.dt_min,
+            "dt_max": self.dt_max,
+            "method": self.method,
+        }
+
+
+def channels_of(layer: str, input_shape) -> int:
+    """Returns the size of the last axis of (B, L, channels), or raises a ValueError."""
+    shape = tuple(input_shape)
+    if len(shape) != 3 or shape[-1] is None:
+        raise ValueError(
+            f"{layer} needs an input of shape (batch, length, channels) with a known number of "
+            f"channels. Received: input_shape={shape}"
+        )
+    return shape[-1]

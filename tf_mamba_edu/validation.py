@@ -1,0 +1,175 @@
+"""Checks of arguments: each error names the argument, what came and what is needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+
+def as_floating(
+    name: str,
+    value,
+    dtype: tf.DType | None = None,
+    allow_complex: bool = False,
+) -> tf.Tensor:
+    """Converts `value` to a floating tensor, of `dtype` if given.
+
+    Args:
+        name: how the caller calls the argument, for the error message.
+        value: a tensor, NumPy array, Keras variable or Python number.
+        dtype: the dtype wanted; the value's own if None.
+        allow_complex: whether complex numbers will do too.
+
+    Raises:
+        ValueError: if `value` is not made of floating point numbers.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return tf.constant(value, dtype or tf.float32)
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be a tensor or array of floating point numbers. "
+            f"Received: {name}={value!r}"
+        ) from error
+    if not (
+        tensor.dtype.is_floating
+        or (allow_complex and tensor.dtype.is_complex)
+    ):
+        raise ValueError(
+            f"`{name}` must have a floating dtype such as float32. "
+            f"Received: {name} of dtype {tensor.dtype.name}"
+        )
+    return (
+        tensor
+        if dtype is None or tensor.dtype == dtype
+        else tf.cast(tensor, dtype)
+    )
+
+
+def check_rank(name: str, tensor: tf.Tensor, symbols: str) -> None:
+    """Raises a ValueError unless `tensor` has one axis per symbol in, e.g., "B L D"."""
+    rank = len(symbols.split())
+    if tensor.shape.rank is not None and tensor.shape.rank != rank:
+        raise ValueError(
+            f"`{name}` must have {rank} axes, ({', '.join(symbols.split())}). "
+            f"Received: {name} of shape {tuple(tensor.shape)}"
+        )
+
+
+def check_shapes(
+    **arguments: tuple[tf.Tensor | None, str],
+) -> dict[str, int | None]:
+    """Checks ranks and that axes with one symbol have one size; unknown sizes pass.
+
+    Args:
+        **arguments: name = (tensor or None, its axes such as "B L D").
+
+    Returns:
+        The static size of each symbol, None where it is unknown.
+
+    Raises:
+        ValueError: naming the first argument that does not fit, and with which it clashes.
+    """
+    sizes: dict[str, int | None] = {}
+    origin: dict[str, str] = {}
+    for name, (tensor, symbols) in arguments.items():
+        if tensor is None:
+            continue
+        check_rank(name, tensor, symbols)
+        if tensor.shape.rank is None:
+            continue
+        for symbol, size in zip(
+            symbols.split(), tensor.shape, strict=True
+        ):
+            known = sizes.get(symbol)
+            if size is not None and known is not None and size != known:
+                needed = ", ".join(
+                    s if sizes.get(s) is None else f"{s}={sizes[s]}"
+                    for s in symbols.split()
+                )
+                raise ValueError(
+                    f"`{name}` must have shape ({needed}), with {symbol} as in "
+                    f"`{origin[symbol]}`. Received: {name} of shape {tuple(tensor.shape)}"
+                )
+            if known is None:
+                sizes[symbol] = size
+                origin[symbol] = name
+    return sizes
+
+
+def check_shape(
+    name: str, tensor: tf.Tensor, symbols: str, sizes: tuple
+) -> None:
+    """Raises a ValueError unless `tensor` has axes of these sizes; None is any size."""
+    if not tensor.shape.is_compatible_with(sizes):
+        needed = ", ".join(
+            symbol if size is None else f"{symbol}={size}"
+            for symbol, size in zip(symbols.split(), sizes, strict=True)
+        )
+        raise ValueError(
+            f"`{name}` must have shape ({needed}). "
+            f"Received: {name} of shape {tuple(tensor.shape)}"
+        )
+
+
+def as_sequence(
+    name: str, value, dtype: str | None = None
+) -> tf.Tensor:
+    """Converts `value` to a floating tensor (B, L, channels) with L >= 1, of `dtype` if given.
+
+    Raises:
+        ValueError: if it is not floating, has another rank, or has no steps.
+    """
+    tensor = as_floating(
+        name, value, None if dtype is None else tf.as_dtype(dtype)
+    )
+    check_rank(name, tensor, "B L channels")
+    if tensor.shape.rank is not None and tensor.shape[1] == 0:
+        raise ValueError(
+            f"`{name}` must hold at least one step (L >= 1). "
+            f"Received: {name} of shape {tuple(tensor.shape)}"
+        )
+    return tensor
+
+
+def check_positive_int(name: str, value) -> int:
+    """Returns `value` as int, or raises a ValueError unless it is a whole number >= 1."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, np.integer))
+        or value < 1
+    ):
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def check_token_ids(name: str, value, symbols: str) -> tf.Tensor:
+    """Converts `value` to an int32 tensor of token ids with the axes `symbols`.
+
+    Raises:
+        ValueError: if it is not made of integers, has another rank, or has length 0.
+    """
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be an array of integers. Received: {value!r}"
+        ) from error
+    if not tensor.dtype.is_integer:
+        raise ValueError(
+            f"`{name}` must hold integer token ids. Received: {name} of dtype {tensor.dtype.name}"
+        )
+    check_rank(name, tensor, symbols)
+    if (
+        "L" in symbols
+        and tensor.shape.rank is not None
+        and tensor.shape[-1] == 0
+    ):
+        raise ValueError(
+            f"`{name}` must hold at least one token a sequence. "
+            f"Received: {name} of shape {tuple(tensor.shape)}"
+        )
+    return tf.cast(tensor, tf.int32)
