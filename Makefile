@@ -60,7 +60,7 @@ lint: $(VENV)/.ok ## ruff: style and format
 	$(call step,lint,$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check $(CODE))
 
 lock: $(VENV)/.ok ## renew constraints.txt for all Pythons after a change of pyproject.toml
-	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
+	@$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
 	    --no-emit-package setuptools --no-annotate --custom-compile-command "make lock" \
 	    --quiet --output-file constraints.txt
 

@@ -451,9 +451,10 @@ Not names: `a b`, `x/y`, `lti.py`, `--all`, `.keras`, `0.37`.
         ("nowhere", False),
     ],
 )
-def test_a_name_in_prose_must_exist(tree, name, known):
+@pytest.mark.parametrize("fence", ["python", "{code-block} python"])
+def test_a_name_in_prose_must_exist(tree, name, known, fence):
     put(tree, "tools/prose_names.txt", "# words\nallowed  # because\n")
-    put(tree, "book/page.md", f"```python\nlocal = 1\n```\n\nAbout `{name}`.\n")
+    put(tree, "book/page.md", f"```{fence}\nlocal = 1\n```\n\nAbout `{name}`.\n")
     assert (nb.check(tree) == []) is known
 
 

@@ -280,6 +280,18 @@ class MambaBlock(keras.layers.Layer):
             conv_state, ssm_state
         )
 
+    def step_sizes(self, u) -> tf.Tensor:
+        """Returns the Delta that the block gives to each time and channel, to look at.
+
+        Args:
+            u: (B, L, E) input of the block.
+
+        Returns:
+            (B, L, D) float32 step sizes.
+        """
+        x, _ = tf.split(self.in_proj(u), 2, axis=-1)  # (B, L, D)
+        return self.ssm.step_sizes(tf.nn.silu(self.conv(x)))
+
     def zero_state(self, batch_size) -> BlockState:
         """Returns the state before any input."""
         return BlockState(
@@ -369,6 +381,7 @@ class ResidualBlock(keras.layers.Layer):
     ) -> tuple[tf.Tensor, BlockState]:
         """Runs one time step on x (B, E): (y, state)."""
         x = as_floating("x", x)
+        check_shape("x", x, "B E", (None, self.norm.scale.shape[0]))
         y, state = self.block.step(self.norm(x), state)
         return x + tf.cast(y, x.dtype), state
 

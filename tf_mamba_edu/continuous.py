@@ -58,25 +58,14 @@ class ContinuousSSM:
             stiffness: k in kg / s^2, positive.
 
         Returns:
-            The model: A of shape (2, 2), input in newtons, output in meters.
+            The model, with A of shape (2, 2), input in newtons and output in meters.
 
         Raises:
             ValueError: if mass or stiffness is not positive, or damping is negative.
         """
-        for name, value, allowed in (
-            ("mass", mass, mass > 0),
-            ("damping", damping, damping >= 0),
-            ("stiffness", stiffness, stiffness > 0),
-        ):
-            if not allowed:
-                need = (
-                    "zero or positive"
-                    if name == "damping"
-                    else "positive"
-                )
-                raise ValueError(
-                    f"`{name}` must be {need}. Received: {name}={value}"
-                )
+        _check_positive("mass", mass)
+        _check_positive("damping", damping, or_zero=True)
+        _check_positive("stiffness", stiffness)
         A = [[0.0, 1.0], [-stiffness / mass, -damping / mass]]
         return cls(A, B=[0.0, 1.0 / mass], C=[1.0, 0.0])
 
@@ -183,17 +172,13 @@ class ContinuousSSM:
             ValueError: if dt is not positive or a shape does not fit.
         """
         x = _real_array("x", x, 1)
-        dt = float(_real_array("dt", dt, 0))
-        if dt <= 0:
-            raise ValueError(
-                f"`dt` must be positive. Received: dt={dt}"
-            )
+        _check_positive("dt", dt)
         h = (
             np.zeros(self.d_state)
             if initial_state is None
             else self._state(initial_state)
         )
-        decay, driven = self._held_input(np.array([dt]))
+        decay, driven = self._held_input(np.array([dt], float))
         states = np.empty((len(x), self.d_state))
         for k, x_k in enumerate(x):
             h = decay[0] @ h + driven[0] * x_k  # (N,)
@@ -221,6 +206,16 @@ class ContinuousSSM:
                 f"`initial_state` must have shape ({self.d_state},). Received shape {h.shape}"
             )
         return h
+
+
+def _check_positive(name, value, or_zero=False):
+    """Raises a ValueError unless the number is positive, or zero if that is allowed."""
+    number = float(_real_array(name, value, 0))
+    if number < 0 or (number == 0 and not or_zero):
+        need = "zero or positive" if or_zero else "positive"
+        raise ValueError(
+            f"`{name}` must be {need}. Received: {name}={value}"
+        )
 
 
 def _real_array(name, value, rank):

@@ -116,7 +116,7 @@ def train_tokenizer(passages: Iterable[str], vocab_size: int = 2000):
         vocab_size: V, number of pieces, with the unknown piece and two unused markers.
 
     Returns:
-        A sentencepiece.SentencePieceProcessor: encode(text) -> ids, decode(ids) -> text.
+        A sentencepiece.SentencePieceProcessor, with encode(text) -> ids and decode(ids) -> text.
 
     Raises:
         ValueError: if there is no text, or too little for that many pieces.

@@ -16,7 +16,7 @@ from tf_mamba_edu.validation import as_floating
 def phi1(z: tf.Tensor) -> tf.Tensor:
     """Computes (exp(z) - 1) / z, with its limit 1 at z = 0.
 
-    Small |z| use the power series, whose value and gradient have no 0 / 0; O(1) per element.
+    Near z = 0 the power series is used, whose value and gradient have no 0 / 0. O(1) per element.
 
     Args:
         z: tensor of any shape, real or complex.

@@ -220,6 +220,25 @@ class MambaLM(keras.Model):
             after.append(state)
         return self._logits(h), after
 
+    def step_sizes(self, token_ids) -> list[tf.Tensor]:
+        """Returns the Delta of every block at every token: what the model selects.
+
+        Args:
+            token_ids: (B, L) integers.
+
+        Returns:
+            One (B, L, D) float32 tensor a block.
+
+        Raises:
+            ValueError: if token ids are not integers of shape (B, L) with L >= 1.
+        """
+        token_ids = check_token_ids("token_ids", token_ids, "B L")
+        h, deltas = self._embed(token_ids), []  # (B, L, E)
+        for block in self.blocks:
+            deltas.append(block.block.step_sizes(block.norm(h)))
+            h = block(h)  # (B, L, E)
+        return deltas
+
     def init_cache(self, batch_size: int) -> Cache:
         """Returns the cache before any token: for each block (B, K - 1, D) and (B, D, N) zeros."""
         return [block.zero_state(batch_size) for block in self.blocks]

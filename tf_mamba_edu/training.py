@@ -93,7 +93,7 @@ def random_windows(
         seed: the same seed draws the same windows.
 
     Returns:
-        (inputs, targets), both (count, L) int32: targets are the tokens one step later.
+        (inputs, targets), both (count, L) int32; targets are the tokens one step later.
 
     Raises:
         ValueError: if no passage holds length + 1 tokens.
@@ -128,7 +128,7 @@ def consecutive_windows(
         length: L, tokens in a window.
 
     Returns:
-        (inputs, targets), both (count, L) int32: targets are the tokens one step later.
+        (inputs, targets), both (count, L) int32; targets are the tokens one step later.
 
     Raises:
         ValueError: if no passage holds length + 1 tokens.

@@ -24,6 +24,9 @@ from nb_source import (
 )
 
 CODE_WIDTH = 72  # columns: wider code scrolls sideways in the book
+PYTHON_FENCE = re.compile(
+    r"^```(?:python|\{code-block\} python)\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
 NOTEBOOK_FOLDERS = ("book", "solutions", "exercises")
 
 
@@ -139,5 +142,5 @@ def _page_code(root: Path, page: Path) -> list[ast.Module]:
             return [parse_cell(cell.source) for cell in code_cells(read_source(root, page))]
         except SourceError:
             return []
-    fences = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    fences = PYTHON_FENCE.findall(page.read_text("utf-8"))
     return [parse_cell(fence) for fence in fences]

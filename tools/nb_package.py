@@ -4,6 +4,7 @@ A check then takes milliseconds, and works on code that is being edited.
 """
 
 import ast
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +40,14 @@ def all_modules(root: Path) -> dict[str, Path]:
 def parse_file(path: Path) -> ast.Module:
     """The syntax tree of a file; a syntax error names the file."""
     try:
-        return ast.parse(path.read_text("utf-8"))
+        return _parse(path.read_text("utf-8"))
     except SyntaxError as error:
         raise SourceError(f"{path.name}:{error.lineno}: {error.msg}") from error
+
+
+@functools.cache
+def _parse(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def top_level(tree: ast.AST) -> Iterator[ast.AST]:

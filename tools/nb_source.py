@@ -6,6 +6,7 @@ solutions/NN.md -> solutions/NN.ipynb and exercises/NN.ipynb (blanks)
 
 import ast
 import copy
+import functools
 import hashlib
 import textwrap
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import yaml
 
 from nb_package import SourceError, code_digest
 from nb_shown import fill
@@ -23,6 +25,15 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
+# A reader on Colab has the notebook and nothing else.
+INSTALL = """\
+# Installs the book's package where it is missing, as on Colab.
+import importlib.util
+
+if importlib.util.find_spec("tf_mamba_edu") is None:
+    package = "git+{url}"
+    %pip install -q "tf-mamba-edu[data] @ {{package}}"
+"""
 # What the notebook format must know about our own tags in an exercise.
 EXERCISE_TAGS = {
     "check": ["raises-exception"],
@@ -70,7 +81,7 @@ def tags_of(cell: nbformat.NotebookNode) -> list[str]:
 
 def read_source(root: Path, page: Path) -> nbformat.NotebookNode:
     """The notebook of a text, answers included, source cells filled."""
-    notebook = jupytext.reads(page.read_text("utf-8"), fmt="md:myst")
+    notebook = copy.deepcopy(_parse_text(page.read_text("utf-8")))
     for cell in notebook.cells:
         cell.source = cell.source.rstrip("\n")
         if cell.cell_type == "code":
@@ -79,9 +90,27 @@ def read_source(root: Path, page: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def with_install_cell(root: Path, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Puts a cell that installs the package before the first code; the book hides it."""
+    config = root / "_config.yml"
+    if not config.exists() or not code_cells(notebook):
+        return notebook
+    url = yaml.safe_load(config.read_text("utf-8"))["repository"]["url"]
+    cell = nbformat.v4.new_code_cell(
+        INSTALL.format(url=url).rstrip(), metadata={"tags": ["remove-cell"]}
+    )
+    notebook.cells.insert(notebook.cells.index(code_cells(notebook)[0]), cell)
+    return notebook
+
+
+@functools.cache
+def _parse_text(text: str) -> nbformat.NotebookNode:
+    return jupytext.reads(text, fmt="md:myst")
+
+
 def expected(root: Path, target: Target) -> nbformat.NotebookNode:
     """The notebook that a target should be, without outputs."""
-    notebook = variant(read_source(root, target.source), target.kind)
+    notebook = variant(with_install_cell(root, read_source(root, target.source)), target.kind)
     trees = [parse_cell(cell.source) for cell in code_cells(notebook)]
     metadata = copy.deepcopy(METADATA)
     metadata["tf_mamba_edu"] = {"package_sha256": code_digest(root, trees)}
@@ -168,7 +197,7 @@ def _assigned_name(statement: ast.stmt) -> str | None:
 def parse_cell(source: str) -> ast.Module:
     """The syntax tree of a cell; IPython's own lines are left out."""
     lines = source.split("\n")
-    lines = ["" if line.startswith(("%", "!")) else line for line in lines]
+    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in lines]
     try:
         return ast.parse("\n".join(lines))
     except SyntaxError:
