@@ -115,9 +115,8 @@ class ContinuousSSM:
             (T,) outputs.
         """
         t = _real_array("t", t, 1)
-        response = (
-            self.transition(np.maximum(t, 0.0)) @ self.B @ self.C
-        )  # (T,)
+        carried = self.transition(np.maximum(t, 0.0))  # (T, N, N)
+        response = self.C @ carried @ self.B  # (T,)
         return np.where(t < 0, 0.0, response)
 
     def step_response(self, t) -> np.ndarray:

@@ -140,6 +140,7 @@ def train_tokenizer(passages: Iterable[str], vocab_size: int = 2000):
             model_writer=model,
             vocab_size=vocab_size,
             model_type="unigram",
+            character_coverage=1.0,  # the default drops the letter q
             num_threads=1,
             minloglevel=2,
         )

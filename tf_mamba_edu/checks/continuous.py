@@ -12,40 +12,46 @@ def _spring_case(rng):
     return tuple(float(v) for v in rng.uniform(0.5, 4.0, 3))
 
 
-def _spring(mass, damping, stiffness):
-    return [[0, 1], [-stiffness / mass, -damping / mass]], [0, 1 / mass]
-
-
 check_spring_matrices = Check(
     name="spring_matrices",
-    spec=_spring,
+    spec=lambda m, c, k: ([[0, 1 / m], [-k, -c / m]], [0, 1]),
     outputs=("A", "B"),
     cases=_spring_case,
-    hint="write p' = v and v' = (x - c v - k p) / m, then read A and B off row by row.",
+    hint="write p' and q' with p and q alone: where Newton's law has v, put q / m.",
     mistakes=(
         Mistake(
-            lambda m, c, k: ([[0, 1], [k / m, c / m]], [0, 1 / m]),
-            "the second row of A has the wrong sign: spring and damper push back, against "
-            "position and velocity. With a plus they would speed the mass up for ever.",
+            lambda m, c, k: ([[0, 1], [-k / m, -c / m]], [0, 1 / m]),
+            "this is the chapter's system, with the state (position, velocity). Here the second "
+            "component is the momentum q = m v.",
         ),
         Mistake(
-            lambda m, c, k: ([[0, 1], [-k, -c]], [0, 1 / m]),
-            "you forgot the mass in A: Newton's law gives m v', so divide the forces by m.",
+            lambda m, c, k: ([[0, 1 / m], [k, c / m]], [0, 1]),
+            "the second row of A has the wrong sign: spring and damper push back. With a plus "
+            "they would speed the mass up for ever.",
         ),
         Mistake(
-            lambda m, c, k: ([[0, 1], [-k / m, -c / m]], [0, 1]),
-            "A is right, but B should be divided by the mass: a heavy mass yields less to the "
-            "same push.",
+            lambda m, c, k: ([[0, 1], [-k, -c / m]], [0, 1]),
+            "the first row is p' = v, and v is not q: divide the momentum by the mass.",
         ),
         Mistake(
-            lambda m, c, k: ([[-c / m, -k / m], [1, 0]], [1 / m, 0]),
-            "this is the right system for the state (velocity, position). The exercise, like the "
-            "chapter, orders it (position, velocity).",
+            lambda m, c, k: ([[0, 1 / m], [-k, -c]], [0, 1]),
+            "the damper brakes with c times the velocity, not c times the momentum.",
         ),
         Mistake(
-            lambda m, c, k: ([[0, 1], [-c / m, -k / m]], [0, 1 / m]),
-            "damping and stiffness have changed places in A: the stiffness multiplies the "
-            "position (first column), the damping the velocity (second).",
+            lambda m, c, k: (
+                [[0, 1 / m], [-k / m, -c / m]],
+                [0, 1 / m],
+            ),
+            "the second row was divided by the mass once too often: q' = m v' is the force itself.",
+        ),
+        Mistake(
+            lambda m, c, k: ([[0, 1 / m], [-k, -c / m]], [0, 1 / m]),
+            "A is right. The push changes the momentum by itself, without a division by the mass.",
+        ),
+        Mistake(
+            lambda m, c, k: ([[-c / m, -k], [1 / m, 0]], [1, 0]),
+            "this is right for the state (momentum, position). The exercise orders it (position, "
+            "momentum).",
         ),
     ),
 )
@@ -75,6 +81,11 @@ check_fading_time = Check(
             "this used the logarithm to base 10; the decay is a power of e.",
         ),
         Mistake(
+            np.log(20) / 2,
+            "you took the size of the pole, |pole| = 2. Only its real part fades; the imaginary "
+            "part is the swing.",
+        ),
+        Mistake(
             np.log(20) * 0.25,
             "you multiplied by the rate. A faster decay makes the time shorter: divide.",
         ),
@@ -90,49 +101,75 @@ def _system_case(rng):
     return A, B, C, t
 
 
-def _impulse(A, B, C, t):
-    return np.array([C @ scipy.linalg.expm(A * s) @ B for s in t])
+def _blows_case(rng):
+    A, B, C, _ = _system_case(rng)
+    moments = np.sort(rng.uniform(0.0, 3.0, 6))
+    return (
+        A,
+        B,
+        C,
+        moments,
+        rng.normal(size=6),
+        float(moments[3] + 0.01),
+    )
 
 
-check_impulse_response = Check(
-    name="impulse_response",
-    spec=_impulse,
-    outputs=("response",),
-    cases=_system_case,
-    hint="for one time s the response is C @ expm(A * s) @ B, a number; collect one for each s.",
+def _after_blows(
+    A, B, C, moments, strengths, t, kernel=scipy.linalg.expm, past=True
+):
+    """The right answer and, by its switches, its wrong variants."""
+    return sum(
+        s * (C @ kernel(A * (t - m)) @ B)
+        for m, s in zip(moments, strengths, strict=True)
+        if m <= t or not past
+    )
+
+
+def _after_blows_from_zero(A, B, C, moments, strengths, t):
+    return _after_blows(A, B, C, t - moments, strengths, t)
+
+
+check_after_blows = Check(
+    name="after_blows",
+    spec=_after_blows,
+    outputs=("output",),
+    cases=_blows_case,
+    hint="each blow leaves its strength times C expm(A s) B, where s is how long ago it was. "
+    "Which blows count at all?",
     mistakes=(
         Mistake(
-            lambda A, B, C, t: np.array(
-                [C @ np.exp(A * s) @ B for s in t]
-            ),
+            lambda *args: _after_blows(*args, past=False),
+            "blows that are still to come are counted too (with a negative time!). The future "
+            "must not reach the output: leave out what comes after t.",
+        ),
+        Mistake(
+            lambda *args: _after_blows(*args, kernel=np.exp),
             "this is the exponential of each entry (np.exp). A state moves by the matrix "
             "exponential: scipy.linalg.expm.",
         ),
         Mistake(
-            lambda A, B, C, t: np.array(
-                [C @ scipy.linalg.expm(-A * s) @ B for s in t]
+            lambda A, B, C, m, s, t: _after_blows(
+                A, B, C, m, np.ones(len(m)), t
             ),
-            "the time runs backward: the exponent is +A t. The minus is already inside A.",
+            "the strengths are missing: twice the blow leaves twice as much.",
         ),
         Mistake(
-            lambda A, B, C, t: np.array(
-                [C @ scipy.linalg.expm(A * s).T @ B for s in t]
-            ),
-            "B and C have changed sides (or the exponential is transposed): the input enters "
-            "through B on the right, the output reads with C on the left.",
+            _after_blows_from_zero,
+            "the exponential runs over the moment of the blow. What counts is how long ago it "
+            "was: t minus the moment.",
         ),
         Mistake(
-            lambda A, B, C, t: np.array(
-                [scipy.linalg.expm(A * s) @ B for s in t]
+            lambda *args: _after_blows(
+                *args, kernel=lambda M: scipy.linalg.expm(-M)
             ),
-            "these are the states. The output still has to read them: multiply by C from the left.",
+            "the time runs backward: the exponent is +A times the time since the blow.",
         ),
         Mistake(
-            lambda A, B, C, t: np.array(
-                [C @ (np.eye(len(A)) + A * s) @ B for s in t]
+            lambda *args: _after_blows(
+                *args, kernel=lambda M: scipy.linalg.expm(M).T
             ),
-            "I + A t is only the beginning of the exponential's series: good for tiny t, wrong "
-            "for these.",
+            "B and C have changed sides: the blow enters through B on the right, the output reads "
+            "with C on the left.",
         ),
     ),
 )
@@ -192,8 +229,7 @@ check_simulation = Check(
     mistakes=(
         Mistake(
             lambda *args: _simulate(*args, read_first=True, skip=False),
-            "both bugs are still there: the output reads the state of the interval before, and "
-            "one term of y(t) = C h(t) + D x(t) is missing.",
+            "both bugs are still there. One is a matter of order, the other of a letter.",
         ),
         Mistake(
             lambda *args: _simulate(*args, skip=False),
@@ -203,6 +239,12 @@ check_simulation = Check(
             lambda *args: _simulate(*args, read_first=True),
             "the output is one step late: it reads the state before the update, so y[k] does not "
             "know x[k] but through D.",
+        ),
+        Mistake(
+            lambda A, B, C, D, x, dt: (
+                _simulate(A, B, C, 0.0, x, dt) + D
+            ),
+            "D stands in the output, but without its x: the skip passes the input on.",
         ),
         Mistake(
             lambda *args: _simulate(*args, hold=False),
@@ -237,6 +279,18 @@ check_critical_damping = Check(
             "this is c / m. The answer is the damping itself: multiply by the mass.",
         ),
         Mistake(
+            lambda m, k: -2 * np.sqrt(m * k),
+            "right size, wrong sign: a damping that brakes is positive.",
+        ),
+        Mistake(
+            lambda m, k: k,
+            "that fits the chapter's spring (m = 1, k = 4), but only by accident: try k = 1.",
+        ),
+        Mistake(
+            lambda m, k: 2 * np.sqrt(k),
+            "that is right for a mass of 1. What does a heavier mass change?",
+        ),
+        Mistake(
             lambda m, k: np.sqrt(k / m),
             "this is the frequency of the undamped swing, in rad / s, not a damping.",
         ),
@@ -244,54 +298,104 @@ check_critical_damping = Check(
 )
 
 
-def _modes(A, B, C, t):
-    poles, V = np.linalg.eig(A)
-    return _read_modes(
-        poles, (C @ V) * np.linalg.solve(V, B.astype(complex)), t
+def _series_case(rng):
+    def system():
+        N = int(rng.integers(1, 4))
+        B, C = rng.normal(size=(2, N))
+        return rng.normal(size=(N, N)), B, C, float(rng.normal())
+
+    return (*system(), *system())
+
+
+def _series(A1, B1, C1, D1, A2, B2, C2, D2):
+    n, k = len(A1), len(A2)
+    A = np.zeros((n + k, n + k))
+    A[:n, :n], A[n:, n:], A[n:, :n] = A1, A2, np.outer(B2, C1)
+    return (
+        A,
+        np.concatenate([B1, B2 * D1]),
+        np.concatenate([D2 * C1, C2]),
+        D2 * D1,
     )
 
 
-def _read_modes(poles, weights, t):
-    return (np.exp(t[:, None] * poles) @ weights).real
+def _changed_series(**changes):
+    """The two systems in a row with some of the four results replaced: name = f(result, args)."""
+
+    def wrong(*args):
+        result = dict(zip("ABCD", _series(*args), strict=True))
+        return tuple(
+            changes.get(name, lambda r, a, v=v: v)(result, args)
+            for name, v in result.items()
+        )
+
+    return wrong
 
 
-def _modes_without_inverse(A, B, C, t):
-    poles, V = np.linalg.eig(A)
-    return _read_modes(poles, (C @ V) * (V.T @ B), t)
+def _uncoupled(result, args):
+    A, n = result["A"].copy(), len(args[0])
+    A[n:, :n] = 0
+    return A
 
 
-def _modes_without_basis(A, B, C, t):
-    return _read_modes(np.linalg.eigvals(A), (C * B).astype(complex), t)
+def _coupled_above(result, args):
+    A, n = _uncoupled(result, args), len(args[0])
+    A[:n, n:] = np.outer(args[2], args[5])
+    return A
 
 
-def _modes_only_decay(A, B, C, t):
-    poles, V = np.linalg.eig(A)
-    return _read_modes(
-        poles.real, (C @ V) * np.linalg.solve(V, B.astype(complex)), t
-    )
-
-
-check_modes = Check(
-    name="response_by_modes",
-    spec=_modes,
-    outputs=("response",),
-    cases=_system_case,
-    hint="with A = V diag(poles) V^-1, expm(A t) = V diag(exp(poles t)) V^-1. "
-    "Group C V and V^-1 B.",
+check_series = Check(
+    name="in_series",
+    spec=_series,
+    outputs=("A", "B", "C", "D"),
+    cases=_series_case,
+    hint="the input of the second system is y1 = C1 h1 + D1 x. Put that into both of its equations "
+    "and collect what multiplies h1, h2 and x.",
     mistakes=(
         Mistake(
-            _modes_without_inverse,
-            "you used the transpose of V where its inverse belongs. They are equal only for "
-            "symmetric A.",
+            _changed_series(A=_uncoupled),
+            "the second system does not hear the first: A needs a block B2 C1 below the diagonal.",
         ),
         Mistake(
-            _modes_without_basis,
-            "B and C have to be written in the basis of the eigenvectors too: V^-1 B and C V.",
+            _changed_series(A=_coupled_above),
+            "the coupling stands above the diagonal, as if the first system listened to the "
+            "second. h2' is the second row: the block belongs below.",
         ),
         Mistake(
-            _modes_only_decay,
-            "the imaginary parts of the poles were dropped before the exponential: they are the "
-            "swing. Take the real part at the end.",
+            _changed_series(
+                B=lambda r, a: np.concatenate(
+                    [a[1], np.zeros(len(a[4]))]
+                )
+            ),
+            "part of the input reaches the second state at once, through the skip D1 of the "
+            "first system: the lower part of B is B2 D1.",
+        ),
+        Mistake(
+            _changed_series(
+                B=lambda r, a: np.concatenate([a[1], a[5]])
+            ),
+            "the second system does not see x itself, only what the first makes of it: the lower "
+            "part of B is B2 D1, not B2.",
+        ),
+        Mistake(
+            _changed_series(
+                C=lambda r, a: np.concatenate(
+                    [np.zeros(len(a[0])), a[6]]
+                )
+            ),
+            "the skip D2 of the second system carries the first one's output through: the first "
+            "part of C is D2 C1.",
+        ),
+        Mistake(
+            _changed_series(D=lambda r, a: a[3] + a[7]),
+            "two skips in a row multiply, they do not add.",
+        ),
+        Mistake(
+            lambda A1, B1, C1, D1, A2, B2, C2, D2: _series(
+                A2, B2, C2, D2, A1, B1, C1, D1
+            ),
+            "this is the second system before the first. The exercise wants the input to enter "
+            "system 1, and the state ordered (h1, h2).",
         ),
     ),
 )

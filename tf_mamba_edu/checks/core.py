@@ -16,6 +16,7 @@ import numpy as np
 
 SEED_VARIABLE = "TF_MAMBA_EDU_CHECK_SEED"
 EMPTY = "this blank is still empty."
+FIRST_HINT = "write your answer into the blank above, run its cell, then run this one again."
 
 
 class NotYet(AssertionError):
@@ -69,7 +70,8 @@ class Check:
         except NotYet as error:
             problem = str(error)
         if problem:
-            raise NotYet(f"{self.name}: {problem}\n  Hint: {self.hint}")
+            hint = FIRST_HINT if problem == EMPTY else self.hint
+            raise NotYet(f"{self.name}: {problem}\n  Hint: {hint}")
         tried = (
             f"on {len(self._arguments())} random cases"
             if self.cases
@@ -135,8 +137,12 @@ class Check:
                 return f"{name} holds nan or infinity."
             scale = np.max(np.abs(right), initial=1e-12)
             error = np.max(np.abs(value - right), initial=0.0)
-            if error > self.tolerance * scale:
-                return f"{name} is off by up to {error:.3g}, where the values go up to {scale:.3g}."
+            if not error <= self.tolerance * scale:  # also if nan
+                if (
+                    self.cases is None
+                ):  # one number: do not give it away
+                    return f"{float(value):.4g} is too {'large' if value > right else 'small'}."
+                return f"{name} is off by up to {error:.3g} where its values go up to {scale:.3g}."
         return None
 
 
@@ -208,9 +214,9 @@ def _as_array(name: str, value) -> np.ndarray:
         if array.dtype.kind not in "fiu":
             raise TypeError
         return array.astype(np.float64)
-    except NotYet:
+    except (NotYet, KeyboardInterrupt):
         raise
-    except Exception:
+    except BaseException:
         raise NotYet(
             f"{name} should be made of real numbers, not {_kind(value)}."
         ) from None

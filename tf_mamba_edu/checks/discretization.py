@@ -40,7 +40,24 @@ check_zoh = Check(
         ),
         Mistake(
             lambda A, B, d: (np.exp(d * A), -np.expm1(d * A) / A * B),
-            "B_bar has the wrong sign: it is (A_bar - 1) / A, which is positive for a negative A.",
+            "B_bar has the wrong sign: it is (A_bar - 1) / A times B, and for a negative A the "
+            "factor is positive.",
+        ),
+        Mistake(
+            lambda A, B, d: (np.exp(d * A), -np.expm1(d * A) * B),
+            "1 - A_bar is the weight for A = -1 only. For any other A divide by its size: "
+            "(A_bar - 1) / A.",
+        ),
+        Mistake(
+            lambda A, B, d: (np.exp(d * A), np.expm1(d * A) / A),
+            "the factor is right; it still has to be multiplied by B.",
+        ),
+        Mistake(
+            lambda A, B, d: (
+                np.exp(d * A),
+                np.expm1(d * A) / (d * A) * B,
+            ),
+            "a factor Delta is missing: (A_bar - 1) / (Delta A) times Delta B.",
         ),
         Mistake(
             lambda A, B, d: (np.exp(-d * A), -np.expm1(-d * A) / A * B),
@@ -123,11 +140,16 @@ def _backward_euler(A, B, d):
 
 
 def _elementwise(A, B, d):
-    eye = np.eye(len(A))
-    with np.errstate(all="ignore"):
-        return (eye + d * A / 2) / (eye - d * A / 2), np.linalg.solve(
-            eye - d * A / 2, d * B
-        )
+    left = np.eye(len(A)) - d * A / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        A_bar = (np.eye(len(A)) + d * A / 2) / left
+    return A_bar, np.linalg.solve(left, d * B)
+
+
+def _diagonal_formula(A, B, d):
+    half = d * A / 2
+    left = np.eye(len(A)) - half
+    return (1 + half) / (1 - half), np.linalg.solve(left, d * B)
 
 
 check_bilinear = Check(
@@ -159,6 +181,11 @@ check_bilinear = Check(
             "this is Euler's rule, with the slope at the start of the step only.",
         ),
         Mistake(
+            _diagonal_formula,
+            "this is the formula for one number, taken entry by entry. For a matrix, 1 becomes "
+            "the identity and the division a solve.",
+        ),
+        Mistake(
             _elementwise,
             "a matrix is not inverted entry by entry: use np.linalg.solve (or inv).",
         ),
@@ -167,7 +194,7 @@ check_bilinear = Check(
 
 
 def _batch_case(rng):
-    N, batch, length = (
+    N, sequences, length = (
         int(v) for v in rng.integers((2, 2, 4), (5, 4, 7))
     )
     A = -rng.uniform(0.3, 2.0, N)
@@ -177,22 +204,32 @@ def _batch_case(rng):
         B,
         C,
         float(rng.uniform(0.2, 0.6)),
-        rng.normal(size=(batch, length)),
+        rng.normal(size=(sequences, length)),
     )
 
 
-def _run(A, B, C, delta, x, carried=False, decay=None, late=False):
+def _run(
+    A,
+    B,
+    C,
+    delta,
+    x,
+    carried=False,
+    decay=None,
+    late=False,
+    forgets=False,
+):
     """The right recurrence and, by its switches, its wrong variants."""
     A_bar = np.exp(delta * A) if decay is None else decay(A, delta)
     B_bar = np.expm1(delta * A) / A * B
     h, y = np.zeros(len(A)), np.zeros(x.shape)
-    for b in range(x.shape[0]):
+    for i in range(x.shape[0]):
         if not carried:
             h = np.zeros(len(A))
         for t in range(x.shape[1]):
-            before = h
-            h = A_bar * h + B_bar * x[b, t]
-            y[b, t] = C @ (before if late else h)
+            before = np.zeros(len(A)) if forgets else h
+            h = A_bar * before + B_bar * x[i, t]
+            y[i, t] = C @ (before if late else h)
     return y
 
 
@@ -201,15 +238,14 @@ check_run = Check(
     spec=_run,
     outputs=("y",),
     cases=_batch_case,
-    hint="what should the second sequence of a batch know of the first? And what does one step "
-    "last?",
+    hint="run the function on two sequences, and on each of them alone: do they agree? And for how "
+    "long does a state fade during one step?",
     mistakes=(
         Mistake(
             lambda *a: _run(
                 *a, carried=True, decay=lambda A, d: np.exp(A)
             ),
-            "both bugs are still there: one is in the decay of a step, the other shows only from "
-            "the second sequence on.",
+            "both bugs are still there.",
         ),
         Mistake(
             lambda *a: _run(*a, carried=True),
@@ -219,6 +255,11 @@ check_run = Check(
         Mistake(
             lambda *a: _run(*a, decay=lambda A, d: np.exp(A)),
             "the decay has no step size: exp(A) is what is left after one second, not after Delta.",
+        ),
+        Mistake(
+            lambda *a: _run(*a, forgets=True),
+            "the state now starts from zero at every step: reset it once a sequence, before the "
+            "loop over time.",
         ),
         Mistake(
             lambda *a: _run(*a, late=True),
@@ -233,11 +274,10 @@ check_run = Check(
 
 
 def _order_case(rng):
-    deltas = np.sort(rng.uniform(0.01, 0.5, 5))
-    noise = np.exp(0.05 * rng.normal(size=5))
-    return deltas, float(rng.uniform(0.5, 3)) * deltas ** float(
-        rng.uniform(1, 3)
-    ) * noise
+    deltas = np.geomspace(0.01, 0.5, 8)
+    noise = np.exp(0.3 * rng.normal(size=8))
+    size, order = rng.uniform(0.5, 3), rng.uniform(1, 3)
+    return deltas, size * deltas**order * noise
 
 
 def _slope(u, v):
@@ -249,7 +289,7 @@ check_observed_order = Check(
     spec=lambda deltas, errors: _slope(np.log(deltas), np.log(errors)),
     outputs=("order",),
     cases=_order_case,
-    tolerance=0.02,
+    tolerance=1e-3,
     hint="if error = c Delta^p, then log(error) = log(c) + p log(Delta): a straight line.",
     mistakes=(
         Mistake(
@@ -269,6 +309,14 @@ check_observed_order = Check(
         Mistake(
             lambda d, e: _slope(np.log(1 / d), np.log(e)),
             "the sign is turned: a positive order means that the error falls when Delta does.",
+        ),
+        Mistake(
+            lambda d, e: np.polyfit(np.log(d), np.log(e), 1)[1],
+            "this is the intercept, log(c). np.polyfit returns the slope first.",
+        ),
+        Mistake(
+            lambda d, e: np.log(e[1] / e[0]) / np.log(d[1] / d[0]),
+            "this uses only two neighboring points: their noise is as large as the trend. Fit all.",
         ),
         Mistake(
             lambda d, e: np.log(e[-1] / e[0]) / np.log(d[-1] / d[0]),

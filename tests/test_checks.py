@@ -1,0 +1,422 @@
+"""Every check: its solution passes, its named mistakes are told apart, nothing makes it crash.
+
+New check modules are found by themselves.
+"""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_mamba_edu import checks
+from tf_mamba_edu.checks import Check, Mistake, NotYet
+from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT, SEED_VARIABLE
+
+SEEDS = range(10)
+
+
+def found_checks():
+    for module in pkgutil.iter_modules(checks.__path__, checks.__name__ + "."):
+        chapter = module.name.rsplit(".", 1)[1]
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, Check):
+                yield pytest.param(value, id=f"{chapter}.{name}")
+
+
+CHECKS = list(found_checks())
+each = pytest.mark.parametrize("check", CHECKS)
+
+
+def function_checks():
+    return [case for case in CHECKS if case.values[0].cases]
+
+
+each_function = pytest.mark.parametrize("check", function_checks())
+
+
+def problem(check, answer):
+    """The message with which a check refuses an answer."""
+    with pytest.raises(NotYet) as caught:
+        check(answer)
+    return str(caught.value)
+
+
+def changed(check, change):
+    """The solution with each of its outputs changed."""
+
+    def apply(result):
+        many = len(check.outputs) > 1
+        return tuple(change(part) for part in result) if many else change(result)
+
+    if not callable(check.spec):
+        return apply(check.spec)
+    return lambda *arguments: apply(check.spec(*arguments))
+
+
+def test_both_chapters_with_exercises_have_checks():
+    assert {case.id.split(".")[0] for case in CHECKS} >= {"continuous", "discretization"}
+    assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 12
+
+
+# Right answers
+
+
+@each
+def test_the_solution_passes_on_any_cases(check, monkeypatch, capsys):
+    for seed in SEEDS:
+        monkeypatch.setenv(SEED_VARIABLE, str(seed))
+        check(check.spec)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(SEEDS)
+    assert all(line.startswith(f"✓ {check.name}: right, ") for line in lines)
+
+
+@each
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda part: np.asarray(part).tolist(),
+        lambda part: np.asarray(part, np.float32),
+        lambda part: tf.constant(np.asarray(part, np.float64)),
+        lambda part: tf.constant(np.asarray(part, np.float32)),
+    ],
+    ids=["lists", "float32", "tensors", "float32 tensors"],
+)
+def test_the_solution_passes_in_other_forms(check, form, monkeypatch):
+    for seed in SEEDS:
+        monkeypatch.setenv(SEED_VARIABLE, str(seed))
+        assert check(changed(check, form)) is None
+
+
+@each
+def test_a_list_of_outputs_passes_as_a_tuple_does(check):
+    if len(check.outputs) > 1:
+        assert check(lambda *arguments: list(check.spec(*arguments))) is None
+    else:
+        assert len(check.outputs) == 1
+
+
+@each_function
+def test_an_answer_that_writes_into_its_arguments_disturbs_nothing(check):
+    def answer(*arguments):
+        result = check.spec(*(np.copy(a) if isinstance(a, np.ndarray) else a for a in arguments))
+        for argument in arguments:
+            if isinstance(argument, np.ndarray):
+                argument[...] = 1e6
+        return result
+
+    assert check(answer) is None
+    for mistake in check.mistakes:
+        wrong = spoiling(mistake.answer)
+        assert mistake.message in problem(check, wrong)
+
+
+def spoiling(function):
+    """The function, but its arguments are overwritten after use."""
+
+    def answer(*arguments):
+        result = function(*arguments)
+        result = [np.copy(part) for part in result] if isinstance(result, tuple) else result
+        for argument in arguments:
+            if isinstance(argument, np.ndarray):
+                argument[...] = 1e6
+        return result
+
+    return answer
+
+
+# Named mistakes
+
+
+@each
+def test_each_mistake_is_told_by_its_own_message(check, monkeypatch):
+    assert len(check.mistakes) >= 3
+    for seed in SEEDS:
+        monkeypatch.setenv(SEED_VARIABLE, str(seed))
+        for mistake in check.mistakes:
+            want = f"{check.name}: {mistake.message}\n  Hint: {check.hint}"
+            assert problem(check, mistake.answer) == want, seed
+
+
+@each
+def test_messages_differ_and_are_sentences(check):
+    messages = [mistake.message for mistake in check.mistakes]
+    assert len(set(messages)) == len(messages)
+    for text in (*messages, check.hint):
+        assert text[-1] in ".?" and text == " ".join(text.split())
+    assert check.hint not in messages
+
+
+@each
+def test_a_wrong_answer_without_a_name_is_measured(check):
+    message = problem(check, changed(check, lambda part: 3.7 * np.asarray(part) + 11.0))
+    assert ("is off by up to" if check.cases else "is too large") in message
+    assert message.endswith(f"Hint: {check.hint}")
+
+
+# Junk
+
+
+class BadArray:
+    """Cannot be made an array of."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __array__(self, *_, **__):
+        raise self.error
+
+
+class BadText(Exception):
+    """An error that cannot be printed."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
+def itself():
+    """A list that holds itself."""
+    result = []
+    result.append(result)
+    return result
+
+
+JUNK_VALUES = {
+    "None": None,
+    "Ellipsis": ...,
+    "text": "text",
+    "bytes": b"text",
+    "object": object(),
+    "empty list": [],
+    "dict": {"A": 1},
+    "set": {1, 2},
+    "ragged": [[1.0], [1.0, 2.0]],
+    "self-containing": itself(),
+    "text array": np.array(["a"]),
+    "bool": True,
+    "complex": 1 + 1j,
+    "date": np.datetime64("2020-01-01"),
+    "module": np,
+    "bad __array__": BadArray(ValueError("no")),
+    "exit in __array__": BadArray(SystemExit()),
+    "text tensor": tf.constant("a"),
+    "ragged tensor": tf.ragged.constant([[1.0], [1.0, 2.0]]),
+    "keras input": tf.keras.Input((3,)),
+    "wrong shape": np.zeros((7, 5, 3, 2)),
+    "many": tuple(range(9)),
+}
+
+
+def stopping(error):
+    """A function that raises."""
+
+    def answer(*_):
+        raise error
+
+    return answer
+
+
+def endless(*arguments):
+    return endless(*arguments)
+
+
+def generator(*_):
+    yield 1.0
+
+
+JUNK_FUNCTIONS = {
+    "two arguments too few": lambda: 1.0,
+    "many arguments": lambda a, b, c, d, e, f, g, h: 1.0,
+    "generator": generator,
+    "generator expression": lambda *_: (i for i in range(3)),
+    "a function": lambda *_: print,
+    "class": object,
+    "type": int,
+    "builtin": len,
+    "ValueError": stopping(ValueError("no\nsecond line")),
+    "BadText": stopping(BadText()),
+    "AssertionError": stopping(AssertionError()),
+    "SystemExit": stopping(SystemExit(1)),
+    "GeneratorExit": stopping(GeneratorExit()),
+    "NotYet": stopping(NotYet("mine")),
+    "StopIteration": stopping(StopIteration()),
+    "endless": endless,
+    "NotImplementedError": stopping(NotImplementedError),
+} | {f"returns {name}": lambda *_, value=value: value for name, value in JUNK_VALUES.items()}
+
+
+def refused_politely(check, answer):
+    """The message without its hint, which is there: another one for a blank."""
+    message, hint = problem(check, answer).split("\n  Hint: ")
+    assert message.startswith(f"{check.name}: ") and "\n" not in message
+    assert hint == (FIRST_HINT if message == f"{check.name}: {EMPTY}" else check.hint)
+    return message
+
+
+@each
+@pytest.mark.parametrize("junk", [pytest.param(v, id=k) for k, v in JUNK_VALUES.items()])
+def test_a_junk_value_is_refused_politely(check, junk):
+    message = refused_politely(check, junk)
+    if junk is None or junk is ...:
+        assert "this blank is still empty" in message
+    elif callable(check.spec):
+        assert "this should be a function, not a value of type" in message
+
+
+@each_function
+@pytest.mark.parametrize("junk", [pytest.param(v, id=k) for k, v in JUNK_FUNCTIONS.items()])
+def test_a_junk_function_is_refused_politely(check, junk):
+    refused_politely(check, junk)
+
+
+@each
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda part: np.asarray(part) * np.nan, "holds nan or infinity"),
+        (lambda part: np.asarray(part) + np.inf, "holds nan or infinity"),
+        (lambda part: np.asarray(part) + 0j, "is complex"),
+        (lambda part: np.asarray(part).astype(str), "should be made of real numbers"),
+        (lambda part: np.asarray(part).astype(object), "should be made of real numbers"),
+        (lambda part: np.asarray(part) > 0, "should be made of real numbers"),
+        (lambda part: np.asarray(part)[None], "has shape (1"),
+        (lambda part: np.stack([part, part]), "has shape (2"),
+        (lambda part: None, "is still empty: the function returns None for it"),
+    ],
+)
+def test_a_spoiled_solution_is_refused_with_its_reason(check, change, message):
+    answer = changed(check, change)
+    if answer is not None:  # None itself is an empty blank
+        assert message in refused_politely(check, answer)
+
+
+@each_function
+def test_an_empty_function_is_an_empty_blank(check):
+    assert "empty" in refused_politely(check, lambda *_: None)
+    empty = stopping(NotImplementedError)
+    assert "this blank is still empty" in refused_politely(check, empty)
+
+
+@each_function
+def test_an_error_is_reported_in_one_line(check):
+    message = refused_politely(check, stopping(KeyError("x\n y")))
+    assert "your code stopped with KeyError: " in message
+    assert "TypeError" in refused_politely(check, lambda: 1.0)
+
+
+@each
+def test_a_wrong_number_of_outputs_is_named(check):
+    too_many = (*(0.0 for _ in check.outputs), 0.0)
+    answer = (lambda *_: too_many) if callable(check.spec) else too_many
+    message = refused_politely(check, answer)
+    if len(check.outputs) > 1:
+        assert f"return {len(check.outputs)} things, ({', '.join(check.outputs)})" in message
+    else:
+        assert f"{check.outputs[0]} has shape" in message
+
+
+def test_an_interrupt_is_not_swallowed():
+    with pytest.raises(KeyboardInterrupt):
+        CHECKS[0].values[0](stopping(KeyboardInterrupt()))
+
+
+# How a refusal looks, and which cases are tried
+
+
+def test_a_refusal_is_shown_without_a_traceback():
+    error = NotYet("some_name: something.\n  Hint: look again.")
+    assert error._render_traceback_() == [f"NotYet: {error}"]
+    assert isinstance(error, AssertionError)
+
+
+def test_a_refusal_has_no_hidden_cause():
+    with pytest.raises(NotYet) as caught:
+        CHECKS[0].values[0](stopping(ValueError("no")))
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def tried_arguments(check):
+    tried = []
+
+    def answer(*arguments):
+        tried.append([np.copy(argument) for argument in arguments])
+        return check.spec(*arguments)
+
+    check(answer)
+    return tried
+
+
+def same(one, other):
+    return all(
+        np.array_equal(a, b)
+        for case, again in zip(one, other, strict=True)
+        for a, b in zip(case, again, strict=True)
+    )
+
+
+@each_function
+def test_cases_are_new_each_time_unless_the_seed_is_fixed(check, monkeypatch):
+    monkeypatch.setenv(SEED_VARIABLE, "3")
+    fixed = tried_arguments(check)
+    assert len(fixed) == 5 and same(fixed, tried_arguments(check))
+    assert not same(fixed[:1], fixed[1:2])
+    monkeypatch.setenv(SEED_VARIABLE, "4")
+    assert not same(fixed, tried_arguments(check))
+    monkeypatch.delenv(SEED_VARIABLE)
+    assert not same(tried_arguments(check), tried_arguments(check))
+
+
+@each_function
+def test_a_function_takes_as_many_arguments_as_a_case_has(check):
+    arguments = check.cases(np.random.default_rng(0))
+    inspect.signature(check.spec).bind(*arguments)
+    assert isinstance(arguments, tuple) and len(arguments) >= 2
+
+
+# The machinery itself, on a check made here
+
+
+def doubled(**options):
+    defaults = {
+        "name": "double",
+        "spec": lambda x: 2 * x,
+        "outputs": ("y",),
+        "hint": "add it to itself.",
+        "cases": lambda rng: (rng.normal(size=3),),
+        "mistakes": (
+            Mistake(lambda x: x, "you forgot the 2."),
+            Mistake(lambda x: x * np.array([1.0, np.nan, 1.0]), "this one is broken."),
+            Mistake(lambda x: x[0], "this one has another shape."),
+        ),
+    }
+    return Check(**(defaults | options))
+
+
+def test_an_error_within_the_tolerance_passes_and_one_beyond_fails():
+    check = doubled(tolerance=0.01, cases=lambda rng: (np.array([0.0, 0.0, 2.0]),))
+    assert check(lambda x: 2 * x + np.array([0.0399, 0.0, 0.0])) is None
+    message = problem(check, lambda x: 2 * x + np.array([0.0401, 0.0, 0.0]))
+    assert "y is off by up to 0.0401 where its values go up to 4." in message
+
+
+def test_a_mistake_must_match_in_every_case():
+    calls = []
+
+    def sometimes(x):
+        calls.append(x)
+        return x if len(calls) > 1 else 3 * x
+
+    assert "you forgot" not in problem(doubled(), sometimes)
+    assert "you forgot the 2." in problem(doubled(), lambda x: x)
+
+
+def test_a_mistake_that_is_itself_broken_or_of_another_shape_does_no_harm():
+    check = doubled()
+    assert check(lambda x: 2 * x) is None
+    assert "off by" in problem(check, lambda x: 5 * x)
+    assert "y has shape (), it should be (3,)." in problem(check, lambda x: x[1])
+    assert "this one has another shape." in problem(check, lambda x: x[0])
