@@ -257,7 +257,7 @@ def test_a_bad_matrix_is_named(arguments, message):
     ("call", "message"),
     [
         (lambda m: m.simulate([1.0], 0.0), "`dt` must be positive. Received: dt=0.0"),
-        (lambda m: m.simulate([1.0], -1), "`dt` must be positive. Received: dt=-1.0"),
+        (lambda m: m.simulate([1.0], -1), "`dt` must be positive. Received: dt=-1"),
         (lambda m: m.simulate([1.0], "1"), "`dt` must be made of finite real numbers with 0 axes"),
         (lambda m: m.simulate([[1.0]], 0.1), "`x` must be made of finite real numbers with 1 axes"),
         (lambda m: m.simulate([1.0], 0.1, [1.0]), "`initial_state` must have shape (4,). Received"),
@@ -292,6 +292,14 @@ def test_a_bad_argument_of_a_method_is_named(call, message):
         ({"mass": 0.0}, "`mass` must be positive. Received: mass=0.0"),
         ({"damping": -0.1}, "`damping` must be zero or positive. Received: damping=-0.1"),
         ({"stiffness": -2}, "`stiffness` must be positive. Received: stiffness=-2"),
+        (
+            {"mass": "2 kg"},
+            "`mass` must be made of finite real numbers with 0 axes. Received: mass=",
+        ),
+        (
+            {"damping": [1.0]},
+            "`damping` must be made of finite real numbers with 0 axes. Received:",
+        ),
     ],
 )
 def test_a_spring_that_cannot_be_is_refused(arguments, message):

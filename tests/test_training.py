@@ -72,7 +72,7 @@ def test_the_choice_of_what_decays_survives_a_file(tmp_path):
 def test_training_goes_on_after_a_file_as_if_there_were_none(tmp_path):
     lm, ids = model(), np.arange(10).reshape(2, 5) % V
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    lm.compile(make_optimizer(0.01, 10), loss, jit_compile=False)
+    lm.compile(make_optimizer(0.01, 10), loss, run_eagerly=True)
     lm.fit(ids, ids, epochs=3, verbose=0)
     lm.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
@@ -222,15 +222,14 @@ def test_windows_that_cannot_be_cut_are_refused(cut, passages, length, message):
 
 def test_a_tiny_model_learns_a_tiny_text_by_heart():
     keras.utils.set_random_seed(0)
-    text = np.random.default_rng(0).integers(0, V, 24)
-    lm = model(d_model=16, d_state=4)
+    text = np.random.default_rng(0).integers(0, V, 16)
+    lm, steps = model(d_model=16, d_state=4), 120
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    lm.compile(make_optimizer(0.02, 150, weight_decay=0.0), loss, jit_compile=False)
-    x, y = random_windows([np.tile(text, 4)], length=24, count=8 * 150, seed=0)
-    history = lm.fit(x, y, batch_size=8, verbose=0)
-    known = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
-    late = known(y[:8], lm(x[:8]))
-    assert history.history["loss"][0] < np.log(V)
-    assert np.mean(late[:, 8:]) < 0.05  # after 8 tokens the place in the text is known
-    continued = lm.generate(np.tile(text, 2)[None, :30], 18, temperature=0)
-    np.testing.assert_array_equal(continued[0], np.tile(text, 2))
+    lm.compile(make_optimizer(0.02, steps, weight_decay=0.0), loss, jit_compile=False)
+    lm.optimizer.build(lm.trainable_variables)  # else the first step is traced twice
+    x, y = random_windows([np.tile(text, 4)], length=16, count=8 * steps, seed=0)
+    lm.fit(x, y, batch_size=8, verbose=0)
+    late = slice(6, None)  # after 6 tokens the place in the text is known
+    logits = lm(x[:8])[:, late]
+    assert float(loss(y[:8, late], logits)) < 0.1 < np.log(V) / 10
+    np.testing.assert_array_equal(np.argmax(logits, axis=-1), y[:8, late])

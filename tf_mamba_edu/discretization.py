@@ -25,15 +25,12 @@ def phi1(z: tf.Tensor) -> tf.Tensor:
         A tensor of the shape of z.
     """
     small = tf.abs(z) < 0.5
-    series = tf.ones_like(z)
-    for k in range(
-        15, 1, -1
-    ):  # 1 + z/2 (1 + z/3 (1 + ...)): exact to 1e-17 for |z| < 0.5
-        series = 1 + z / k * series
-    away_from_zero = tf.where(small, tf.ones_like(z), z)
-    return tf.where(
-        small, series, tf.math.expm1(away_from_zero) / away_from_zero
-    )
+    near_zero = tf.where(small, z, tf.zeros_like(z))
+    elsewhere = tf.where(small, tf.ones_like(z), z)
+    series = tf.ones_like(z)  # 1 + z/2 (1 + z/3 (1 + ...))
+    for k in range(15, 1, -1):  # exact to 1e-17 where z is small
+        series = 1 + near_zero / k * series
+    return tf.where(small, series, tf.math.expm1(elsewhere) / elsewhere)
 
 
 def euler(

@@ -64,7 +64,9 @@ def draw_spring(ax, position: float, rest: float = 2.0) -> None:
             (-0.3, -end - 0.5), 0.6, 0.5, color=COLORS["blue"]
         )
     )
-    ax.axhline(-rest, color="#999999", linewidth=0.8, linestyle=":")
+    ax.axhline(
+        -rest - 0.25, color="#555555", linewidth=0.8, linestyle=":"
+    )
     ax.set(xlim=(-0.8, 0.8), ylim=(-rest - 2.0, 0.3), aspect="equal")
     ax.axis("off")
 

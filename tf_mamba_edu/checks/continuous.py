@@ -82,8 +82,8 @@ check_fading_time = Check(
         ),
         Mistake(
             np.log(20) / 2,
-            "you took the size of the pole, |pole| = 2. Only its real part fades; the imaginary "
-            "part is the swing.",
+            "you took the size of the pole, or its imaginary part. Only the real part fades; the "
+            "imaginary part is the swing.",
         ),
         Mistake(
             np.log(20) * 0.25,
@@ -134,8 +134,7 @@ check_after_blows = Check(
     spec=_after_blows,
     outputs=("output",),
     cases=_blows_case,
-    hint="each blow leaves its strength times C expm(A s) B, where s is how long ago it was. "
-    "Which blows count at all?",
+    hint="draw the time line: how long ago was each blow, and which of them count at all?",
     mistakes=(
         Mistake(
             lambda *args: _after_blows(*args, past=False),
@@ -152,6 +151,19 @@ check_after_blows = Check(
                 A, B, C, m, np.ones(len(m)), t
             ),
             "the strengths are missing: twice the blow leaves twice as much.",
+        ),
+        Mistake(
+            lambda A, B, C, m, s, t: _after_blows(
+                A, B, C, t - np.abs(t - m), s, t
+            ),
+            "blows that are still to come are counted as if they had fallen: leave out what comes "
+            "after t.",
+        ),
+        Mistake(
+            lambda A, B, C, m, s, t: _after_blows(
+                A, B, np.eye(len(A)), m, s, t
+            ),
+            "this is the state. The output still has to read it with C.",
         ),
         Mistake(
             _after_blows_from_zero,
@@ -264,7 +276,7 @@ check_critical_damping = Check(
     spec=lambda mass, stiffness: 2 * np.sqrt(mass * stiffness),
     outputs=("damping",),
     cases=_critical_case,
-    hint="m s^2 + c s + k = 0 has two equal roots when its discriminant c^2 - 4 m k is zero.",
+    hint="write down the poles as a function of the damping. When do they stop being complex?",
     mistakes=(
         Mistake(
             lambda m, k: np.sqrt(m * k),
@@ -352,6 +364,21 @@ check_series = Check(
     hint="the input of the second system is y1 = C1 h1 + D1 x. Put that into both of its equations "
     "and collect what multiplies h1, h2 and x.",
     mistakes=(
+        Mistake(
+            _changed_series(
+                A=_uncoupled,
+                B=lambda r, a: np.concatenate([a[1], a[5]]),
+            ),
+            "these are two systems side by side, each with the input x. In a row the second one "
+            "hears only the first one's output.",
+        ),
+        Mistake(
+            _changed_series(
+                C=lambda r, a: np.concatenate([a[2], a[6]])
+            ),
+            "the first system's state reaches the output only through the skip of the second: "
+            "C1 needs a factor.",
+        ),
         Mistake(
             _changed_series(A=_uncoupled),
             "the second system does not hear the first: A needs a block B2 C1 below the diagonal.",

@@ -49,6 +49,11 @@ check_zoh = Check(
             "(A_bar - 1) / A.",
         ),
         Mistake(
+            lambda A, B, d: (np.exp(d * A), -np.expm1(d * A)),
+            "1 - A_bar is the weight for A = -1 and B = 1 only. In general it is (A_bar - 1) / A "
+            "times B.",
+        ),
+        Mistake(
             lambda A, B, d: (np.exp(d * A), np.expm1(d * A) / A),
             "the factor is right; it still has to be multiplied by B.",
         ),
@@ -146,6 +151,13 @@ def _elementwise(A, B, d):
     return A_bar, np.linalg.solve(left, d * B)
 
 
+def _ones_for_identity(A, B, d):
+    left = 1 - d * A / 2
+    return np.linalg.solve(left, 1 + d * A / 2), np.linalg.solve(
+        left, d * B
+    )
+
+
 def _diagonal_formula(A, B, d):
     half = d * A / 2
     left = np.eye(len(A)) - half
@@ -179,6 +191,11 @@ check_bilinear = Check(
         Mistake(
             lambda A, B, d: (np.eye(len(A)) + d * A, d * B),
             "this is Euler's rule, with the slope at the start of the step only.",
+        ),
+        Mistake(
+            _ones_for_identity,
+            "1 + M adds 1 to every entry of the matrix. The identity has ones on its diagonal "
+            "only: np.eye.",
         ),
         Mistake(
             _diagonal_formula,
@@ -320,8 +337,8 @@ check_observed_order = Check(
         ),
         Mistake(
             lambda d, e: np.log(e[-1] / e[0]) / np.log(d[-1] / d[0]),
-            "this uses only the two outer points. It is the right idea, but one noisy point "
-            "spoils it: fit all of them (np.polyfit).",
+            "this uses only the two outer points (the mean of all neighboring slopes does the "
+            "same: the inner ones cancel). One noisy point spoils it: fit a line (np.polyfit).",
         ),
     ),
 )
@@ -365,7 +382,9 @@ check_first_order_hold = Check(
             lambda A, B, d: tuple(
                 _first_order_hold(A, B, d)[i] for i in (0, 2, 1)
             ),
-            "beta and gamma have changed places: beta belongs to the older input x_{t-1}.",
+            "beta and gamma have changed places: beta belongs to the older input x_{t-1}. If you "
+            "derived them so, look whether your decay runs from the wrong end of the step: what "
+            "comes in at s still fades for Delta - s.",
         ),
         Mistake(
             lambda A, B, d: (
