@@ -75,9 +75,9 @@ $(VENV)/.ok: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	    || { echo "Python 3.10 to 3.13 is needed: make PYTHON=python3.13 ..."; false; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(call step,install,if $(BIN)/python -m pip install --quiet uv; \
-	    then $(UV) pip install --quiet --python $(BIN)/python --compile-bytecode \
-	        -c constraints.txt -e ".[dev]"; \
-	    else $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"; fi)
+	$(call step,install,{ $(BIN)/python -m pip install --quiet uv \
+	        && $(UV) pip install --quiet --python $(BIN)/python --compile-bytecode \
+	            -c constraints.txt -e ".[dev]"; } \
+	    || $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]")
 	@$(BIN)/python -c "import matplotlib.font_manager"
 	@touch $@

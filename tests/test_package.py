@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -44,9 +45,18 @@ print(json.dumps({"modules": sorted(sys.modules), "same": dict(os.environ) == be
 
 @pytest.fixture(scope="module")
 def imported():
-    """What a fresh interpreter knows after `import tf_mamba_edu`; it prints nothing else."""
+    """What a fresh interpreter knows after `import tf_mamba_edu`; it prints nothing else.
+
+    Its environment is bare: what the package sets would otherwise be inherited from here.
+    """
+    kept = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        env={name: os.environ[name] for name in kept if name in os.environ},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout)
 
