@@ -37,6 +37,7 @@ LEVEL = {module: level for level, modules in enumerate(ORDER) for module in modu
 SCRIPT = """
 import json, os, sys
 sys.modules["matplotlib"] = None
+import tensorflow, keras  # what these set is theirs
 before = dict(os.environ)
 import tf_mamba_edu
 print(json.dumps({"modules": sorted(sys.modules), "same": dict(os.environ) == before}))
