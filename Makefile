@@ -7,10 +7,12 @@ BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv
 
 # The same for the notebooks (tools/nb.py) and the tests (tests/conftest.py):
-# little start-up noise, the same digits everywhere, the same random checks.
+# little start-up noise, the same digits everywhere, the same random checks,
+# and no threads for matrices of three rows, which stall on a busy machine.
 export TF_CPP_MIN_LOG_LEVEL := 3
 export TF_ENABLE_ONEDNN_OPTS := 0
 export CUDA_VISIBLE_DEVICES :=
+export OPENBLAS_NUM_THREADS := 1
 export TF_MAMBA_EDU_CHECK_SEED := 0
 
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider

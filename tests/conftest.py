@@ -10,6 +10,7 @@ from hypothesis import settings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads stall on tiny matrices
 os.environ.setdefault("TF_MAMBA_EDU_CHECK_SEED", "0")
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=50)

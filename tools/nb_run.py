@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # the same digits on more processors
     "CUDA_VISIBLE_DEVICES": "",
+    "OPENBLAS_NUM_THREADS": "1",
     "TF_MAMBA_EDU_CHECK_SEED": "0",
 }
 # TensorFlow writes start-up lines to file descriptor 2 whatever its settings.

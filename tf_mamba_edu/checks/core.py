@@ -84,7 +84,7 @@ class Check:
         if self.cases is None:
             return [()]
         seed = os.environ.get(SEED_VARIABLE)
-        rng = np.random.default_rng(None if seed is None else int(seed))
+        rng = np.random.default_rng(int(seed) if seed else None)
         return [self.cases(rng) for _ in range(5)]
 
     def _problem(self, answer) -> str | None:
