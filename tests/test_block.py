@@ -291,24 +291,14 @@ def test_mixed_precision_keeps_the_residual_sum_and_the_state_in_float32():
         (block, {"expand": "2"}, "`expand` must be a positive integer. Received: expand='2'"),
         (block, {"n_layers": True}, "`n_layers` must be a positive integer. Received: n_layers=T"),
         (block, {"dt_rank": 0}, "`dt_rank` must be a positive integer. Received: dt_rank=0"),
+        (block, {"dt_min": 1.0}, "0 < dt_min <= dt_max. Received: dt_min=1.0, dt_max=0.1"),
+        (block, {"method": "associative"}, "`method` must be .* Received: method='associative'"),
         (residual, {"d_state": -1}, "`d_state` must be a positive integer. Received: d_state=-1"),
     ],
 )
 def test_bad_arguments_are_named(make, options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dt_min": 1.0}, "0 < dt_min <= dt_max. Received: dt_min=1.0, dt_max=0.1"),
-        ({"method": "associative"}, "`method` must be one of .* Received: 'associative'"),
-    ],
-)
-def test_bad_arguments_of_the_ssm_are_named_when_the_block_is_built(options, message):
-    with pytest.raises(ValueError, match=message):
-        built(block, **options)
 
 
 @layers

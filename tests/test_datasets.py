@@ -146,6 +146,7 @@ def test_long_lines_are_not_dropped(sample):
 @pytest.mark.parametrize(
     ("passages", "size", "message"),
     [
+        ("one text", 100, "`passages` must be a list of texts, not one text. .*'one text'"),
         ([], 100, "`passages` must hold some text. Received none"),
         (["", " \n "], 100, "`passages` must hold some text. Received none"),
         (["too little text"], 2000, "`vocab_size` must fit the text. Received: vocab_size=2000"),

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_mamba_edu.selective import (
     SelectiveSSM,
     channels_of,
+    check_scan_options,
     symmetric_uniform,
 )
 from tf_mamba_edu.validation import (
@@ -183,6 +184,7 @@ class MambaBlock(keras.layers.Layer):
             if dt_rank == "auto"
             else check_positive_int("dt_rank", dt_rank)
         )
+        check_scan_options(dt_min, dt_max, method)
         self.dt_min, self.dt_max, self.method = dt_min, dt_max, method
         self.conv_bias, self.bias = conv_bias, bias
         self.ssm = ssm

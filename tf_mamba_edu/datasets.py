@@ -123,6 +123,12 @@ def train_tokenizer(passages: Iterable[str], vocab_size: int = 2000):
     """
     import sentencepiece
 
+    if isinstance(passages, str):
+        raise ValueError(
+            "`passages` must be a list of texts, not one text. "
+            f"Received: passages={passages[:40]!r}"
+        )
+
     lines = [
         part
         for text in passages

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_mamba_edu import generation
 from tf_mamba_edu.block import BlockState, ResidualBlock
+from tf_mamba_edu.selective import check_scan_options
 from tf_mamba_edu.validation import check_positive_int, check_token_ids
 
 Cache = list[
@@ -66,11 +67,7 @@ class MambaConfig:
             check_positive_int(name, getattr(self, name))
         if self.dt_rank != "auto":
             check_positive_int("dt_rank", self.dt_rank)
-        if not 0 < self.dt_min <= self.dt_max:
-            raise ValueError(
-                "`dt_min` and `dt_max` must satisfy 0 < dt_min <= dt_max. "
-                f"Received: dt_min={self.dt_min}, dt_max={self.dt_max}"
-            )
+        check_scan_options(self.dt_min, self.dt_max)
 
     @property
     def d_inner(self) -> int:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mamba_edu.scan import METHODS, selective_scan
+from tf_mamba_edu.scan import choose_method, selective_scan
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
@@ -93,15 +93,7 @@ class SelectiveSSM(keras.layers.Layer):
             if dt_rank == "auto"
             else check_positive_int("dt_rank", dt_rank)
         )
-        if not 0 < dt_min <= dt_max:
-            raise ValueError(
-                "`dt_min` and `dt_max` must satisfy 0 < dt_min <= dt_max. "
-                f"Received: dt_min={dt_min}, dt_max={dt_max}"
-            )
-        if method not in ("auto", *METHODS):
-            raise ValueError(
-                f"`method` must be one of {', '.join(('auto', *METHODS))}. Received: {method!r}"
-            )
+        check_scan_options(dt_min, dt_max, method)
         self.dt_min, self.dt_max, self.method = dt_min, dt_max, method
 
     def build(self, input_shape):
@@ -255,3 +247,13 @@ def channels_of(layer: str, input_shape) -> int:
             f"channels. Received: input_shape={shape}"
         )
     return shape[-1]
+
+
+def check_scan_options(dt_min, dt_max, method="auto") -> None:
+    """Raises a ValueError unless 0 < dt_min <= dt_max and the method is known."""
+    if not 0 < dt_min <= dt_max:
+        raise ValueError(
+            "`dt_min` and `dt_max` must satisfy 0 < dt_min <= dt_max. "
+            f"Received: dt_min={dt_min}, dt_max={dt_max}"
+        )
+    choose_method(method)

@@ -15,7 +15,7 @@ from tf_mamba_edu.validation import (
 METHODS = {"recurrent": recurrent_scan, "fused": fused_scan}
 
 
-def _choose(method: str):
+def choose_method(method: str):
     """The function that runs the recurrence; "auto" is "fused"."""
     if method == "auto":
         method = "fused"
@@ -71,7 +71,7 @@ def selective_scan(
         ValueError: if an argument is not floating, has a wrong shape, if L = 0, or if the method
             is unknown.
     """
-    scan = _choose(method)
+    scan = choose_method(method)
     x = as_sequence("x", x)
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
 
