@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_mamba_edu import generation
 from tf_mamba_edu.block import BlockState, ResidualBlock
-from tf_mamba_edu.selective import check_scan_options
+from tf_mamba_edu.selective import check_scan_options, symmetric_uniform
 from tf_mamba_edu.validation import check_positive_int, check_token_ids
 
 Cache = list[
@@ -142,9 +142,7 @@ class MambaLM(keras.Model):
             self.head = keras.layers.Dense(
                 c.vocab_size,
                 use_bias=False,
-                kernel_initializer=keras.initializers.RandomUniform(
-                    -(c.d_model**-0.5), c.d_model**-0.5
-                ),
+                kernel_initializer=symmetric_uniform(c.d_model**-0.5),
                 dtype=self.dtype_policy,
                 name="head",
             )

@@ -138,9 +138,8 @@ class Check:
             scale = np.max(np.abs(right), initial=1e-12)
             error = np.max(np.abs(value - right), initial=0.0)
             if not error <= self.tolerance * scale:  # also if nan
-                if (
-                    self.cases is None
-                ):  # one number: do not give it away
+                # A single number must not be given away.
+                if self.cases is None:
                     return f"{float(value):.4g} is too {'large' if value > right else 'small'}."
                 return f"{name} is off by up to {error:.3g} where its values go up to {scale:.3g}."
         return None
