@@ -24,13 +24,20 @@ ORDER = (  # house.md: modules depend downwards only
     ("hippo", "s4d"),
     ("scan",),
     ("selective", "datasets", "tasks"),
+    ("convolution",),
     ("block", "baselines"),
     ("generation",),  # takes any model with prefill and step, and knows none
     ("lm",),
     ("training", "pretrained"),
     ("experiments",),
 )
-KERAS_METHODS = {"build", "compute_output_shape", "get_config", "from_config"}
+KERAS_METHODS = {
+    "build",
+    "compute_output_shape",
+    "compute_output_spec",
+    "get_config",
+    "from_config",
+}
 LEVEL = {module: level for level, modules in enumerate(ORDER) for module in modules}
 
 # Keras itself imports matplotlib where it can: here nobody can.

@@ -1,7 +1,8 @@
 """tf_mamba_edu: Mamba and its ancestors in TensorFlow, one module a chapter of the book."""
 
-from tf_mamba_edu.block import CausalConv1D, MambaBlock, ResidualBlock
+from tf_mamba_edu.block import MambaBlock, ResidualBlock
 from tf_mamba_edu.continuous import ContinuousSSM
+from tf_mamba_edu.convolution import CausalConv1D
 from tf_mamba_edu.datasets import (
     TextSplits,
     king_james_bible,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from tf_mamba_edu.convolution import CausalConv1D
 from tf_mamba_edu.selective import (
     SelectiveSSM,
     channels_of,
@@ -17,106 +19,10 @@ from tf_mamba_edu.selective import (
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
+    check_mask,
     check_positive_int,
     check_shape,
 )
-
-
-@keras.saving.register_keras_serializable("tf_mamba_edu")
-class CausalConv1D(keras.layers.Layer):
-    """Mixes each channel with its own last few inputs: a causal depthwise convolution.
-
-    y_t = bias + sum_k kernel_k x_{t-K+1+k}, with zeros (or a carried state) before the start:
-    y_t never sees the future. Time O(B L D K).
-
-    Args:
-        kernel_size: K, how many inputs each output sees.
-        use_bias: whether a bias is added.
-        **kwargs: name, dtype and so on, as for every Keras layer.
-    """
-
-    def __init__(
-        self, kernel_size: int = 4, use_bias: bool = True, **kwargs
-    ):
-        super().__init__(**kwargs)
-        self.kernel_size = check_positive_int(
-            "kernel_size", kernel_size
-        )
-        self.use_bias = use_bias
-
-    def build(self, input_shape):
-        D, K = (
-            channels_of("CausalConv1D", input_shape),
-            self.kernel_size,
-        )
-        uniform = symmetric_uniform(K**-0.5)
-        self.kernel = self.add_weight(
-            shape=(K, D), initializer=uniform, name="kernel"
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                shape=(D,), initializer=uniform, name="bias"
-            )
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: D})
-        self.built = True
-
-    def call(self, x, initial_state=None, return_state=False):
-        """Runs the layer on (B, L, D); returns y, or (y, the last inputs (B, K - 1, D))."""
-        x, K = as_sequence("x", x), self.kernel_size
-        if initial_state is None:
-            initial_state = tf.zeros(
-                (tf.shape(x)[0], K - 1, x.shape[-1]), x.dtype
-            )
-        state = self._fitting("initial_state", initial_state, x)
-        padded = tf.concat([state, x], axis=1)  # (B, K - 1 + L, D)
-        y = sum(
-            padded[:, k : k + 1 - K or None]
-            * self.kernel[k]  # (B, L, D)
-            for k in range(K)
-        )
-        if self.bias is not None:
-            y = y + self.bias  # (B, L, D)
-        if not return_state:
-            return y
-        return y, padded[:, tf.shape(x)[1] :]
-
-    def step(self, x, state) -> tuple[tf.Tensor, tf.Tensor]:
-        """Runs one time step on x (B, D) and the last inputs (B, K - 1, D): (y, state)."""
-        x = as_floating("x", x, tf.as_dtype(self.compute_dtype))
-        check_shape("x", x, "B D", (None, self.kernel.shape[-1]))
-        state = self._fitting("state", state, x)  # (B, K - 1, D)
-        window = tf.concat([state, x[:, None]], axis=1)  # (B, K, D)
-        y = tf.einsum(
-            "bkd,kd->bd", window, tf.cast(self.kernel, x.dtype)
-        )  # (B, D)
-        if self.bias is not None:
-            y = y + tf.cast(self.bias, x.dtype)
-        return y, window[:, 1:]
-
-    def _fitting(self, name, state, x):
-        """The last inputs (B, K - 1, D) as a tensor, if they fit x."""
-        state = as_floating(name, state, x.dtype)
-        sizes = x.shape[0], self.kernel_size - 1, self.kernel.shape[-1]
-        check_shape(name, state, "B K-1 D", sizes)
-        return state
-
-    def zero_state(self, batch_size) -> tf.Tensor:
-        """Returns the state (B, K - 1, D) before any input."""
-        return tf.zeros(
-            (batch_size, self.kernel_size - 1, self.kernel.shape[-1]),
-            self.compute_dtype,
-        )
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def get_config(self):
-        config = {
-            "kernel_size": self.kernel_size,
-            "use_bias": self.use_bias,
-        }
-        return {**super().get_config(), **config}
 
 
 class BlockState(NamedTuple):
@@ -129,6 +35,22 @@ class BlockState(NamedTuple):
 
     conv: tf.Tensor
     ssm: tf.Tensor
+
+
+def as_block_state(state) -> BlockState:
+    """Returns a pair (conv, ssm) as a `BlockState`; None is a state of two None.
+
+    Raises:
+        ValueError: if it is no pair.
+    """
+    if state is None:
+        return BlockState(None, None)
+    if not isinstance(state, (tuple, list)) or len(state) != 2:
+        raise ValueError(
+            "`initial_state` must be a BlockState, such as `zero_state` returns, or a pair "
+            f"(conv, ssm). Received: initial_state of type {type(state).__name__}"
+        )
+    return BlockState(*state)
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
@@ -175,6 +97,7 @@ class MambaBlock(keras.layers.Layer):
         super().__init__(
             autocast=False, **kwargs
         )  # the carried state must stay float32
+        self.supports_masking = True
         self.d_state = check_positive_int("d_state", d_state)
         self.d_conv = check_positive_int("d_conv", d_conv)
         self.expand = check_positive_int("expand", expand)
@@ -233,26 +156,31 @@ class MambaBlock(keras.layers.Layer):
         layer.build((None, None, inputs))
         return layer
 
-    def call(self, u, initial_state=None, return_state=False):
-        """Runs the block on (B, L, E); returns y (B, L, E), or (y, `BlockState`)."""
+    def call(
+        self, u, initial_state=None, return_state=False, mask=None
+    ):
+        """Runs the block on (B, L, E); returns y (B, L, E), or (y, `BlockState`).
+
+        Positions that a mask (B, L) hides leave the state as it is: padding at the start or the
+        end of a text changes neither the outputs at its words nor the state after it. Outputs at
+        hidden positions mean nothing.
+        """
+        mask = check_mask(u, mask)
         u = as_sequence("u", u, self.compute_dtype)
         x, z = tf.split(self.in_proj(u), 2, axis=-1)  # (B, L, D) each
         if not return_state and initial_state is None:
-            y = self.ssm(tf.nn.silu(self.conv(x)))  # (B, L, D)
+            x = tf.nn.silu(self.conv(x, mask=mask))  # (B, L, D)
+            y = self._run_ssm(x, mask)  # (B, L, D)
             return self.out_proj(y * tf.nn.silu(z))  # (B, L, E)
-        state = initial_state
-        if state is None:
-            state = BlockState(None, None)
-        elif not isinstance(state, BlockState):
-            raise ValueError(
-                "`initial_state` must be a BlockState, such as `zero_state` returns. "
-                f"Received: initial_state of type {type(state).__name__}"
-            )
+        state = as_block_state(initial_state)
         x, conv_state = self.conv(
-            x, initial_state=state.conv, return_state=True
+            x, initial_state=state.conv, return_state=True, mask=mask
         )
-        y, ssm_state = self.ssm(
-            tf.nn.silu(x), initial_state=state.ssm, return_state=True
+        y, ssm_state = self._run_ssm(
+            tf.nn.silu(x),
+            mask,
+            initial_state=state.ssm,
+            return_state=True,
         )
         y = self.out_proj(y * tf.nn.silu(z))  # (B, L, E)
         return (
@@ -260,6 +188,14 @@ class MambaBlock(keras.layers.Layer):
             if return_state
             else y
         )
+
+    def _run_ssm(self, x, mask, **state):
+        """Runs the SSM; one that knows no masks gets zeros where this one hides."""
+        if mask is None:
+            return self.ssm(x, **state)
+        if "mask" in inspect.signature(self.ssm.call).parameters:
+            return self.ssm(x, mask=mask, **state)
+        return self.ssm(tf.where(mask[:, :, None], x, 0), **state)
 
     def step(
         self, u, state: BlockState
@@ -304,6 +240,28 @@ class MambaBlock(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
+    def compute_output_spec(
+        self, u, initial_state=None, return_state=False, mask=None
+    ):
+        y = keras.KerasTensor(u.shape, self.compute_dtype)
+        return (y, self.state_spec(u.shape[0])) if return_state else y
+
+    def state_spec(self, batch_size: int | None = None) -> BlockState:
+        """Returns shapes and dtypes of the state, for a functional model that carries it.
+
+        Args:
+            batch_size: B, or None where it is not known.
+
+        Returns:
+            A `BlockState` of `keras.KerasTensor`.
+        """
+        D = self.conv.kernel.shape[-1]
+        x = keras.KerasTensor((batch_size, None, D), self.compute_dtype)
+        return BlockState(
+            self.conv.compute_output_spec(x, return_state=True)[1],
+            self.ssm.compute_output_spec(x, return_state=True)[1],
+        )
+
     def get_config(self):
         names = "d_state d_conv expand dt_rank dt_min dt_max conv_bias bias n_layers method"
         own = {name: getattr(self, name) for name in names.split()}
@@ -345,11 +303,13 @@ class ResidualBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
         self.norm_eps = norm_eps
         self.block_arguments = dict(block or {})
         self.norm = keras.layers.RMSNormalization(
             epsilon=norm_eps, dtype=self.dtype_policy, name="norm"
         )
+        self.norm.supports_masking = True  # each position by itself
         self.block = MambaBlock(
             **self.block_arguments,
             dtype=self.dtype_policy,
@@ -365,17 +325,24 @@ class ResidualBlock(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, x, initial_state=None, return_state=False):
-        """Runs the layer on (B, L, E); returns y (B, L, E), or (y, `BlockState`)."""
+    def call(
+        self, x, initial_state=None, return_state=False, mask=None
+    ):
+        """Runs the layer on (B, L, E); returns y (B, L, E), or (y, `BlockState`).
+
+        What a mask (B, L) does: see `MambaBlock`.
+        """
+        mask = check_mask(x, mask)
         x = as_sequence("x", x)
-        if not return_state:
-            return x + tf.cast(
-                self.block(self.norm(x), initial_state=initial_state),
-                x.dtype,
-            )
-        y, state = self.block(
-            self.norm(x), initial_state=initial_state, return_state=True
+        y = self.block(
+            self.norm(x),
+            initial_state=initial_state,
+            return_state=return_state,
+            mask=mask,
         )
+        if not return_state:
+            return x + tf.cast(y, x.dtype)  # (B, L, E)
+        y, state = y
         return x + tf.cast(y, x.dtype), state
 
     def step(
@@ -391,8 +358,18 @@ class ResidualBlock(keras.layers.Layer):
         """Returns the state before any input."""
         return self.block.zero_state(batch_size)
 
+    def state_spec(self, batch_size: int | None = None) -> BlockState:
+        """Returns shapes and dtypes of the state; see `MambaBlock.state_spec`."""
+        return self.block.state_spec(batch_size)
+
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def compute_output_spec(
+        self, x, initial_state=None, return_state=False, mask=None
+    ):
+        y = keras.KerasTensor(x.shape, x.dtype)
+        return (y, self.state_spec(x.shape[0])) if return_state else y
 
     def get_config(self):
         block = dict(self.block_arguments)

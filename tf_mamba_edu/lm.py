@@ -104,7 +104,9 @@ class MambaLM(keras.Model):
     def __init__(
         self, config: MambaConfig | dict, method: str = "auto", **kwargs
     ):
-        super().__init__(**kwargs)
+        super().__init__(
+            autocast=False, **kwargs
+        )  # whole numbers stay as they are
         self.config = (
             config
             if isinstance(config, MambaConfig)
@@ -148,6 +150,11 @@ class MambaLM(keras.Model):
             )
         self.build((None, None))
 
+    @property
+    def input_dtype(self) -> str:
+        """The dtype of the input, for Keras: token ids are no floating point numbers."""
+        return "int32"
+
     def build(self, input_shape):
         hidden = (None, None, self.config.d_model)
         self.embedding.build((None, None))
@@ -161,6 +168,9 @@ class MambaLM(keras.Model):
 
     def call(self, token_ids):
         """Returns logits (B, L, V) for token ids (B, L); position t predicts token t + 1."""
+        if tf.is_symbolic_tensor(token_ids):
+            # On several devices Keras builds a model with the mean of their ids.
+            token_ids = tf.cast(token_ids, tf.int32)
         token_ids = check_token_ids("token_ids", token_ids, "B L")
         h = self._embed(token_ids)  # (B, L, E)
         for block in self.blocks:

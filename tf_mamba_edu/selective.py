@@ -12,11 +12,14 @@ from tf_mamba_edu.scan import choose_method, selective_scan
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
+    check_mask,
     check_positive_int,
     check_shape,
 )
 
 DELTA_FLOOR = 1e-4  # the smallest Delta that initialization draws, as in the official code
+
+HIDDEN = -1e4  # softplus of it is 0, in float16 too: a step of size 0 leaves the state as it is
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
@@ -87,6 +90,7 @@ class SelectiveSSM(keras.layers.Layer):
         super().__init__(
             autocast=False, **kwargs
         )  # the carried state must stay float32
+        self.supports_masking = True
         self.d_state = check_positive_int("d_state", d_state)
         self.dt_rank = (
             dt_rank
@@ -172,10 +176,18 @@ class SelectiveSSM(keras.layers.Layer):
             tf.cast(delta, self.dt_bias.dtype) + self.dt_bias
         )
 
-    def call(self, x, initial_state=None, return_state=False):
-        """Runs the layer on (B, L, D); returns y, or (y, last_state (B, D, N))."""
+    def call(
+        self, x, initial_state=None, return_state=False, mask=None
+    ):
+        """Runs the layer on (B, L, D); returns y, or (y, last_state (B, D, N)).
+
+        Where a mask (B, L) hides a step, Delta is 0 there, and the state stays as it is.
+        """
+        mask = check_mask(x, mask)
         x = as_sequence("x", x, self.compute_dtype)
         delta, B, C = self.select(x)  # (B, L, D), (B, L, N), (B, L, N)
+        if mask is not None:
+            delta = tf.where(mask[:, :, None], delta, HIDDEN)
         return selective_scan(
             x,
             delta,
@@ -226,6 +238,17 @@ class SelectiveSSM(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def compute_output_spec(
+        self, x, initial_state=None, return_state=False, mask=None
+    ):
+        y = keras.KerasTensor(x.shape, self.compute_dtype)
+        state = x.shape[0], x.shape[-1], self.d_state
+        return (
+            (y, keras.KerasTensor(state, self.variable_dtype))
+            if return_state
+            else y
+        )
 
     def get_config(self):
         return {

@@ -1,4 +1,4 @@
-"""How a Mamba is trained: windows of text, the optimizer and its schedule."""
+"""How a Mamba is trained: windows of text, optimizer, schedule, and many devices at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_mamba_edu.validation import check_positive_int
 
@@ -156,3 +157,138 @@ def _long_enough(passages, length):
             f"Received {len(passages)} passages, the longest of {longest}"
         )
     return kept
+
+
+def fit_distributed(
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    epochs: int = 1,
+    initial_epoch: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+) -> keras.callbacks.History:
+    """Trains a model on all devices of its strategy and ends with the weights that one would reach.
+
+    Each replica takes its share of every batch, the gradients are summed over all replicas, and
+    then clipped. Keras' `fit` clips before it sums, which is another optimizer, and does not run
+    on several workers at all (keras-team/keras#20585).
+
+    Args:
+        model: made and compiled in the scope of a `tf.distribute.Strategy`; without one, a plain
+            loop runs. The loss must be a mean over the examples of a batch.
+        dataset: of whole batches (inputs, targets) or (inputs, targets, sample weights), the same
+            on every worker: shuffle with a seed. A batch may have fewer examples than replicas.
+        epochs: the number of the last epoch, as in `fit`.
+        initial_epoch: the number of epochs already done, as in `fit`.
+        callbacks: Keras callbacks; on several workers only the first should write files.
+        verbose: 1 shows a progress bar, 2 a line an epoch, 0 nothing.
+
+    Returns:
+        The history: the mean loss of every epoch. The compiled metrics do not run.
+
+    Raises:
+        ValueError: if the model is not compiled or scales its loss (mixed_float16), or if the
+            dataset is empty.
+    """
+    if not model.compiled:
+        raise ValueError(
+            "`model` must be compiled. Received a model without optimizer: call compile()"
+        )
+    if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "`model` must not scale its loss; use the policy mixed_bfloat16. "
+            f"Received: optimizer of type {type(model.optimizer).__name__}"
+        )
+    strategy = model.distribute_strategy
+    with strategy.scope():  # not inside tf.function, where it fails
+        model.optimizer.build(model.trainable_variables)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    batches = strategy.experimental_distribute_dataset(
+        dataset.with_options(options)
+    )
+
+    @tf.function
+    def train_step(batch):
+        results = strategy.run(_replica_step, args=(model, batch))
+        return [strategy.reduce("sum", r, axis=None) for r in results]
+
+    hooks = keras.callbacks.CallbackList(
+        list(callbacks),
+        add_history=True,
+        add_progbar=verbose != 0,
+        model=model,
+        verbose=verbose,
+        epochs=epochs,
+        steps=_known_length(dataset),
+    )
+    model.stop_training = False
+    hooks.on_train_begin()
+    for epoch in range(initial_epoch, epochs):
+        hooks.on_epoch_begin(epoch)
+        total = examples = 0.0
+        for i, batch in enumerate(batches):
+            hooks.on_train_batch_begin(i)
+            batch_total, batch_examples = train_step(batch)
+            total += float(batch_total)
+            examples += float(batch_examples)
+            hooks.on_train_batch_end(i, {"loss": total / examples})
+        if not examples:
+            raise ValueError(
+                "`dataset` must hold at least one batch. Received an empty one"
+            )
+        hooks.on_epoch_end(epoch, {"loss": total / examples})
+        if model.stop_training:
+            break
+    hooks.on_train_end()
+    return model.history
+
+
+def _replica_step(model, batch):
+    """One training step of one replica on its share of a batch: sum of losses, examples."""
+    replica = tf.distribute.get_replica_context()
+    replicas = replica.num_replicas_in_sync
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    examples = tf.cast(tf.shape(y)[0], tf.float32)
+    share = examples / replica.all_reduce("sum", examples)
+    with tf.GradientTape() as tape:
+        y_pred = model(x, training=True)
+        loss = model.compute_loss(x, y, y_pred, weights, training=True)
+        loss = loss * replicas  # by which Keras has divided it
+        part = loss * share  # of the mean over the whole batch
+    variables = model.trainable_variables
+    gradients = replica.all_reduce(
+        "sum",
+        [
+            tf.convert_to_tensor(g)
+            for g in tape.gradient(part, variables)
+        ],
+    )
+    gradients = _clipped(model.optimizer, gradients)
+    # Keras sums what the replicas hand over, and so each hands over a part.
+    model.optimizer.apply([g / replicas for g in gradients], variables)
+    return loss * examples, examples
+
+
+def _clipped(optimizer, gradients):
+    """The gradients of all variables, clipped as the optimizer is told to."""
+    if optimizer.global_clipnorm:
+        return tf.clip_by_global_norm(
+            gradients, optimizer.global_clipnorm
+        )[0]
+    if optimizer.clipnorm:
+        return [
+            tf.clip_by_norm(g, optimizer.clipnorm) for g in gradients
+        ]
+    if optimizer.clipvalue:
+        limit = optimizer.clipvalue
+        return [tf.clip_by_value(g, -limit, limit) for g in gradients]
+    return gradients
+
+
+def _known_length(dataset) -> int | None:
+    """The number of batches, or None where the dataset cannot tell."""
+    length = int(dataset.cardinality())
+    return length if length >= 0 else None

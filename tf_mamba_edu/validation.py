@@ -133,6 +133,31 @@ def as_sequence(
     return tensor
 
 
+def check_mask(sequence, mask) -> tf.Tensor | None:
+    """Returns the mask of a sequence (B, L, channels) as booleans (B, L); None if it has none.
+
+    A mask that Keras attached to the sequence counts too: Keras itself hands it over only to
+    calls with a single tensor, not beside a carried state.
+
+    Raises:
+        ValueError: if the mask does not fit the sequence.
+    """
+    if mask is None:
+        mask = getattr(sequence, "_keras_mask", None)
+    if mask is None:
+        return None
+    mask = tf.convert_to_tensor(mask)
+    if not (mask.dtype.is_bool or mask.dtype.is_integer):
+        raise ValueError(
+            "`mask` must hold booleans, or zeros and ones. "
+            f"Received: mask of dtype {mask.dtype.name}"
+        )
+    mask = tf.cast(mask, tf.bool)
+    check_rank("mask", mask, "B L")
+    check_shape("mask", mask, "B L", tuple(sequence.shape)[:2])
+    return mask
+
+
 def check_positive_int(name: str, value) -> int:
     """Returns `value` as int, or raises a ValueError unless it is a whole number >= 1."""
     if (
