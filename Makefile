@@ -56,7 +56,7 @@ check: $(VENV)/.ok ## notebooks and prose against their sources, nothing runs
 	$(call step,check,$(BIN)/python tools/nb.py --check)
 
 package-tests: $(VENV)/.ok
-	$(call step,package tests,$(PYTEST) tests)
+	$(call step,package tests,$(PYTEST) -m "not browser" tests)
 
 lint: $(VENV)/.ok ## ruff: style and format
 	$(call step,lint,$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check $(CODE))

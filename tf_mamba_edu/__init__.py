@@ -15,15 +15,21 @@ from tf_mamba_edu.discretization import (
     zoh,
 )
 from tf_mamba_edu.lm import MambaConfig, MambaLM
+from tf_mamba_edu.lti import LSSL
 from tf_mamba_edu.scan import selective_scan
 from tf_mamba_edu.selective import SelectiveSSM
-from tf_mamba_edu.training import MambaAdamW, make_optimizer
+from tf_mamba_edu.training import (
+    MambaAdamW,
+    fit_distributed,
+    make_optimizer,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CausalConv1D",
     "ContinuousSSM",
+    "LSSL",
     "MambaAdamW",
     "MambaBlock",
     "MambaConfig",
@@ -34,6 +40,7 @@ __all__ = [
     "bilinear",
     "euler",
     "exponential_trapezoidal",
+    "fit_distributed",
     "king_james_bible",
     "make_optimizer",
     "selective_scan",

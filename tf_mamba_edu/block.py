@@ -12,13 +12,13 @@ import tensorflow as tf
 from tf_mamba_edu.convolution import CausalConv1D
 from tf_mamba_edu.selective import (
     SelectiveSSM,
-    channels_of,
     check_scan_options,
     symmetric_uniform,
 )
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
+    channels_of,
     check_mask,
     check_positive_int,
     check_shape,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mamba_edu.selective import channels_of, symmetric_uniform
+from tf_mamba_edu.selective import symmetric_uniform
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
+    channels_of,
     check_mask,
     check_positive_int,
     check_shape,

@@ -12,9 +12,11 @@ from tf_mamba_edu.scan import choose_method, selective_scan
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
+    channels_of,
     check_mask,
     check_positive_int,
     check_shape,
+    check_step_range,
 )
 
 DELTA_FLOOR = 1e-4  # the smallest Delta that initialization draws, as in the official code
@@ -261,22 +263,7 @@ class SelectiveSSM(keras.layers.Layer):
         }
 
 
-def channels_of(layer: str, input_shape) -> int:
-    """Returns the size of the last axis of (B, L, channels), or raises a ValueError."""
-    shape = tuple(input_shape)
-    if len(shape) != 3 or shape[-1] is None:
-        raise ValueError(
-            f"{layer} needs an input of shape (batch, length, channels) with a known number of "
-            f"channels. Received: input_shape={shape}"
-        )
-    return shape[-1]
-
-
 def check_scan_options(dt_min, dt_max, method="auto") -> None:
     """Raises a ValueError unless 0 < dt_min <= dt_max and the method is known."""
-    if not 0 < dt_min <= dt_max:
-        raise ValueError(
-            "`dt_min` and `dt_max` must satisfy 0 < dt_min <= dt_max. "
-            f"Received: dt_min={dt_min}, dt_max={dt_max}"
-        )
+    check_step_range(dt_min, dt_max)
     choose_method(method)

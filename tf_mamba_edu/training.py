@@ -184,7 +184,7 @@ def fit_distributed(
         verbose: 1 shows a progress bar, 2 a line an epoch, 0 nothing.
 
     Returns:
-        The history: the mean loss of every epoch. The compiled metrics do not run.
+        The history of `fit`, with the mean loss of every epoch. The compiled metrics do not run.
 
     Raises:
         ValueError: if the model is not compiled or scales its loss (mixed_float16), or if the

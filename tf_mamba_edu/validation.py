@@ -198,3 +198,23 @@ def check_token_ids(name: str, value, symbols: str) -> tf.Tensor:
             f"Received: {name} of shape {tuple(tensor.shape)}"
         )
     return tf.cast(tensor, tf.int32)
+
+
+def channels_of(layer: str, input_shape) -> int:
+    """Returns the size of the last axis of (B, L, channels), or raises a ValueError."""
+    shape = tuple(input_shape)
+    if len(shape) != 3 or shape[-1] is None:
+        raise ValueError(
+            f"{layer} needs an input of shape (batch, length, channels) with a known number of "
+            f"channels. Received: input_shape={shape}"
+        )
+    return shape[-1]
+
+
+def check_step_range(dt_min, dt_max) -> None:
+    """Raises a ValueError unless 0 < dt_min <= dt_max."""
+    if not 0 < dt_min <= dt_max:
+        raise ValueError(
+            "`dt_min` and `dt_max` must satisfy 0 < dt_min <= dt_max. "
+            f"Received: dt_min={dt_min}, dt_max={dt_max}"
+        )

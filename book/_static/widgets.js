@@ -3,7 +3,8 @@
 (function () {
   "use strict";
   const SVG = "http://www.w3.org/2000/svg";
-  const BLUE = "#0072B2", ORANGE = "#D55E00", GREEN = "#009E73", GRAY = "#888888";
+  const BLUE = "var(--mamba-blue)", ORANGE = "var(--mamba-orange)"; // mamba.css: dark mode has its own
+  const GREEN = "var(--mamba-green)", GRAY = "var(--mamba-gray)";
 
   function element(name, attributes, parent) {
     const node = document.createElementNS(SVG, name);
@@ -92,6 +93,26 @@
         return c === 0 ? "swings for ever" : discriminant < -1e-9 ? "swings and fades" : discriminant > 1e-9 ? "creeps back" : "returns fastest";
       },
     },
+    kernel: {
+      title: "A kernel, and the response to three taps",
+      height: 270,
+      sliders: [
+        { label: "size of the multiplier", min: 0.5, max: 1, step: 0.01, value: 0.92 },
+        { label: "its rotation a step (degrees)", min: 0, max: 90, step: 1, value: 22 },
+      ],
+      draw(svg, [size, degrees]) {
+        const K = k => (k < 0 ? 0 : Math.pow(size, k) * Math.cos(k * degrees * Math.PI / 180));
+        const left = axes(svg, { x: 40, y: 30, width: 200, height: 190 }, [0, 40], [-1, 1], "k", "kernel");
+        for (let k = 0; k <= 40; k++) left.bar(k, K(k), 3, { fill: BLUE });
+        const right = axes(svg, { x: 300, y: 30, width: 250, height: 190 }, [0, 60], [-2, 2], "step", "taps (bars), output");
+        const taps = [[5, 1], [18, 0.5], [26, -0.8]];
+        for (const [at, strength] of taps) right.bar(at, strength, 5, { fill: ORANGE });
+        const y = t => taps.reduce((sum, [at, strength]) => sum + strength * K(Math.round(t) - at), 0);
+        right.curve(y, { stroke: BLUE });
+        const half = size < 1 ? (Math.log(0.5) / Math.log(size)).toFixed(1) : "∞";
+        return `an input has lost half of its weight after ${half} steps`;
+      },
+    },
     rules: {
       title: "A thermometer carried into a warm room, followed by three rules",
       height: 270,
@@ -125,7 +146,8 @@
         const states = [];
         input.reduce((h, x, i) => {
           const keep = Math.exp(-(i === 5 ? marked : others));
-          plot.bar(i + 1, x, 14, { fill: i === 5 ? ORANGE : GRAY, opacity: 0.6 });
+          const color = i === 5 ? ORANGE : GRAY;
+          plot.bar(i + 1, x, 14, { fill: color, "fill-opacity": 0.4, stroke: color });
           const next = keep * h + (1 - keep) * x;
           states.push([i + 1, next]);
           return next;
