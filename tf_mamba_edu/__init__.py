@@ -1,6 +1,6 @@
 """tf_mamba_edu: Mamba and its ancestors in TensorFlow, one module a chapter of the book."""
 
-from tf_mamba_edu.block import MambaBlock, ResidualBlock
+from tf_mamba_edu.block import BlockState, MambaBlock, ResidualBlock
 from tf_mamba_edu.continuous import ContinuousSSM
 from tf_mamba_edu.convolution import CausalConv1D
 from tf_mamba_edu.datasets import (
@@ -27,6 +27,7 @@ from tf_mamba_edu.training import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlockState",
     "CausalConv1D",
     "ContinuousSSM",
     "LSSL",

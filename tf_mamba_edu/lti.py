@@ -24,7 +24,7 @@ from tf_mamba_edu.validation import (
 
 
 def run_recurrence(x, A_bar, B_bar, C, initial_state=None):
-    """Computes the outputs one step after another: the recurrent view.
+    """Computes the outputs step after step: the recurrent view.
 
     Equation 2 of arXiv 2312.00752. Time O(B L D N^2), in L steps that wait for each other.
 
@@ -42,14 +42,7 @@ def run_recurrence(x, A_bar, B_bar, C, initial_state=None):
         ValueError: if an argument is not floating or the shapes do not fit.
     """
     x, A_bar, B_bar, C = check_system(x, A_bar, B_bar, C)
-    if initial_state is None:
-        sizes = tf.shape(x)[0], *B_bar.shape
-        h = tf.zeros(sizes, x.dtype)  # (B, D, N)
-    else:
-        h = as_floating("initial_state", initial_state, x.dtype)
-        check_shape(
-            "initial_state", h, "B D N", (x.shape[0], *B_bar.shape)
-        )
+    h = first_state(x, B_bar, initial_state)  # (B, D, N)
     inputs = tf.transpose(x, (1, 0, 2))  # (L, B, D)
 
     def step(h, x_t):
@@ -64,7 +57,7 @@ def run_recurrence(x, A_bar, B_bar, C, initial_state=None):
 def ssm_kernel(A_bar, B_bar, C, length: int) -> tf.Tensor:
     """Computes the kernel K_k = C A_bar^k B_bar, power by power.
 
-    Equation 3a of arXiv 2312.00752, k = 0 .. length - 1: what an impulse leaves after k steps.
+    Equation 3a of arXiv 2312.00752, k = 0 .. length - 1: what a tap leaves after k steps.
     Time O(D L N^2).
 
     Args:
@@ -91,8 +84,8 @@ def ssm_kernel(A_bar, B_bar, C, length: int) -> tf.Tensor:
 def fast_kernel(A_bar, B_bar, C, length: int) -> tf.Tensor:
     """Computes the same kernel by doubling, in log2(length) rounds.
 
-    Equal to `ssm_kernel`. From A_bar^k B_bar for k < m and A_bar^m follow those for k < 2 m in one multiplication.
-    Time O(D L N^2 + D N^3 log L), memory O(D L N).
+    Equal to `ssm_kernel`. From A_bar^k B_bar for k < m and A_bar^m follow those for k < 2 m in one
+    multiplication. Time O(D L N^2 + D N^3 log L), memory O(D L N).
 
     Args:
         A_bar: (D, N, N) discretized state matrix of each channel.
@@ -324,3 +317,13 @@ def check_kernel(x, kernel):
     kernel = as_floating("kernel", kernel, x.dtype)
     check_shapes(x=(x, "B L D"), kernel=(kernel, "D L"))
     return x, kernel
+
+
+def first_state(x, B_bar, initial_state):
+    """The given state (B, D, N) as a tensor, if it fits; zeros if it is None."""
+    sizes = tuple(B_bar.shape)
+    if initial_state is None:
+        return tf.zeros((tf.shape(x)[0], *sizes), x.dtype)
+    h = as_floating("initial_state", initial_state, x.dtype)
+    check_shape("initial_state", h, "B D N", (x.shape[0], *sizes))
+    return h

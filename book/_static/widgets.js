@@ -108,7 +108,8 @@
         const taps = [[5, 1], [18, 0.5], [26, -0.8]];
         for (const [at, strength] of taps) right.bar(at, strength, 5, { fill: ORANGE });
         const y = t => taps.reduce((sum, [at, strength]) => sum + strength * K(Math.round(t) - at), 0);
-        right.curve(y, { stroke: BLUE });
+        const between = t => y(Math.floor(t)) + (t % 1) * (y(Math.floor(t) + 1) - y(Math.floor(t)));
+        right.curve(between, { stroke: BLUE });
         const half = size < 1 ? (Math.log(0.5) / Math.log(size)).toFixed(1) : "∞";
         return `an input has lost half of its weight after ${half} steps`;
       },
