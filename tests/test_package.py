@@ -16,7 +16,8 @@ import tf_mamba_edu
 
 ROOT = Path(tf_mamba_edu.__file__).parent.parent
 PACKAGE = ROOT / "tf_mamba_edu"
-HELPERS = ("__main__", "checks", "plotting", "cli")  # may import all others, and none of those imports them
+# May import all others, and none of those imports them.
+HELPERS = ("__main__", "checks", "plotting", "cli")
 ORDER = (  # house.md: modules depend downwards only
     ("validation",),
     ("continuous", "discretization"),

@@ -17,6 +17,9 @@ import numpy as np
 SEED_VARIABLE = "TF_MAMBA_EDU_CHECK_SEED"
 EMPTY = "this blank is still empty."
 FIRST_HINT = "write your answer into the blank above, run its cell, then run this one again."
+# Called with (check, problem or None, hint) at every verdict, before it is shown:
+# whoever counts what is solved listens here and need not read what is printed.
+observers: list[Callable[[Check, str | None, str], None]] = []
 
 
 class NotYet(AssertionError):
@@ -69,8 +72,10 @@ class Check:
             problem = self._problem(answer)
         except NotYet as error:
             problem = str(error)
+        hint = FIRST_HINT if problem == EMPTY else self.hint
+        for observer in observers:
+            observer(self, problem, hint)
         if problem:
-            hint = FIRST_HINT if problem == EMPTY else self.hint
             raise NotYet(f"{self.name}: {problem}\n  Hint: {hint}")
         tried = (
             f"on {len(self._arguments())} random cases"
