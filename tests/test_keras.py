@@ -31,7 +31,7 @@ B, L, E, N, K, V = 3, 7, 6, 4, 4, 11
 LAYERS = {
     "CausalConv1D": lambda **o: CausalConv1D(K, **o),
     "SelectiveSSM": lambda **o: SelectiveSSM(N, dt_rank=2, **o),
-    "MambaBlock": lambda **o: MambaBlock(N, K, **o),
+    "MambaBlock": lambda **o: MambaBlock(d_state=N, d_conv=K, **o),
     "ResidualBlock": lambda **o: ResidualBlock(block={"d_state": N, "d_conv": K}, **o),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
@@ -110,7 +110,7 @@ def test_the_shapes_and_dtypes_that_a_functional_model_shows_are_true(make, poli
 
 
 def test_the_state_of_a_block_is_float32_and_may_be_a_plain_pair():
-    layer = MambaBlock(N, K, dtype="mixed_bfloat16")
+    layer = MambaBlock(d_state=N, d_conv=K, dtype="mixed_bfloat16")
     layer.build((None, None, E))
     _, state = layer(inputs(), return_state=True)
     assert state.ssm.dtype == tf.float32 and state.conv.dtype == tf.bfloat16
@@ -123,7 +123,7 @@ def test_a_sequential_model_learns():
         [
             keras.Input((None, E)),
             ResidualBlock(block={"d_state": N}),
-            MambaBlock(N),
+            MambaBlock(d_state=N),
             keras.layers.GlobalAveragePooling1D(),
             keras.layers.Dense(1),
         ]
@@ -237,7 +237,7 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize("method", ["fused", "recurrent"])
 def test_tf_saved_model_keeps_a_layer_with_its_state(method, tmp_path):
-    layer = MambaBlock(N, method=method)
+    layer = MambaBlock(d_state=N, method=method)
     layer.build((None, None, E))
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, E)), *state_specs(layer)])
@@ -319,7 +319,7 @@ def test_the_scan_itself_runs_in_float32(policy, monkeypatch):
         return u, h
 
     monkeypatch.setattr("tf_mamba_edu.scan.choose_method", lambda method: scan)
-    layer = MambaBlock(N, dtype=policy)
+    layer = MambaBlock(d_state=N, dtype=policy)
     assert layer(inputs()).dtype == keras.DTypePolicy(policy).compute_dtype
     assert set(seen) == {tf.float32}
 
@@ -364,7 +364,7 @@ def test_a_row_of_nothing_but_padding_keeps_its_state(make):
 
 
 def test_a_mask_counts_beside_a_carried_state_too():
-    layer = MambaBlock(N)
+    layer = MambaBlock(d_state=N)
     x = keras.layers.Embedding(V, E, mask_zero=True)(padded([L, 3, 2], "after"))
     state = layer(inputs(seed=1), return_state=True)[1]
     by_hand = layer(x, initial_state=state, return_state=True, mask=x._keras_mask)
@@ -574,3 +574,31 @@ def test_the_loop_clips_as_the_optimizer_is_told(option):
         train(lm, batches(), epochs=1, verbose=0)
         results.append(lm.get_weights())
     close(results[1], results[0], 1e-6)
+
+
+# Bad input
+
+
+@layers
+def test_a_state_of_a_layer_without_weights_is_refused(make):
+    with pytest.raises(ValueError, match="does not know its channels yet"):
+        make().zero_state(B)
+
+
+def test_a_width_is_no_argument_of_a_block():
+    for make in (MambaBlock, ResidualBlock):
+        with pytest.raises(TypeError):
+            make(32)
+
+
+def test_a_block_in_place_of_its_arguments_is_refused():
+    with pytest.raises(ValueError, match="`block` must be a dict .* of type MambaBlock"):
+        ResidualBlock(block=MambaBlock())
+
+
+def test_the_states_of_two_blocks_are_no_state_of_one():
+    layer = MambaBlock(d_state=N)
+    layer.build((None, None, E))
+    states = [layer.zero_state(B), layer.zero_state(B)]
+    with pytest.raises(ValueError, match="`initial_state` must be a BlockState.* of type list"):
+        layer(inputs(), initial_state=states)

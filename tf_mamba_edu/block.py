@@ -19,6 +19,7 @@ from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
     channels_of,
+    check_built,
     check_mask,
     check_positive_int,
     check_shape,
@@ -45,7 +46,8 @@ def as_block_state(state) -> BlockState:
     """
     if state is None:
         return BlockState(None, None)
-    if not isinstance(state, (tuple, list)) or len(state) != 2:
+    pair = isinstance(state, (tuple, list)) and len(state) == 2
+    if not pair or any(isinstance(s, (tuple, list)) for s in state):
         raise ValueError(
             "`initial_state` must be a BlockState, such as `zero_state` returns, or a pair "
             f"(conv, ssm). Received: initial_state of type {type(state).__name__}"
@@ -81,6 +83,7 @@ class MambaBlock(keras.layers.Layer):
 
     def __init__(
         self,
+        *,
         d_state: int = 16,
         d_conv: int = 4,
         expand: int = 2,
@@ -232,6 +235,7 @@ class MambaBlock(keras.layers.Layer):
 
     def zero_state(self, batch_size) -> BlockState:
         """Returns the state before any input."""
+        check_built(self)
         return BlockState(
             self.conv.zero_state(batch_size),
             self.ssm.zero_state(batch_size),
@@ -255,6 +259,7 @@ class MambaBlock(keras.layers.Layer):
         Returns:
             A `BlockState` of `keras.KerasTensor`.
         """
+        check_built(self)
         D = self.conv.kernel.shape[-1]
         x = keras.KerasTensor((batch_size, None, D), self.compute_dtype)
         return BlockState(
@@ -298,6 +303,7 @@ class ResidualBlock(keras.layers.Layer):
 
     def __init__(
         self,
+        *,
         norm_eps: float = 1e-5,
         block: dict | None = None,
         **kwargs,
@@ -305,6 +311,11 @@ class ResidualBlock(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         self.norm_eps = norm_eps
+        if not isinstance(block, (dict, type(None))):
+            raise ValueError(
+                "`block` must be a dict of arguments of MambaBlock, such as {'d_state': 16}. "
+                f"Received: block of type {type(block).__name__}"
+            )
         self.block_arguments = dict(block or {})
         self.norm = keras.layers.RMSNormalization(
             epsilon=norm_eps, dtype=self.dtype_policy, name="norm"

@@ -10,6 +10,7 @@ from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
     channels_of,
+    check_built,
     check_mask,
     check_positive_int,
     check_shape,
@@ -112,6 +113,7 @@ class CausalConv1D(keras.layers.Layer):
 
     def zero_state(self, batch_size) -> tf.Tensor:
         """Returns the state (B, K - 1, D) before any input."""
+        check_built(self)
         return tf.zeros(
             (batch_size, self.kernel_size - 1, self.kernel.shape[-1]),
             self.compute_dtype,

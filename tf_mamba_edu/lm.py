@@ -129,8 +129,8 @@ class MambaLM(keras.Model):
         }
         self.blocks = [
             ResidualBlock(
-                c.norm_eps,
-                arguments,
+                norm_eps=c.norm_eps,
+                block=arguments,
                 dtype=self.dtype_policy,
                 name=f"block_{i}",
             )

@@ -16,6 +16,7 @@ from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
     channels_of,
+    check_built,
     check_positive_int,
     check_shape,
     check_shapes,
@@ -254,6 +255,7 @@ class LSSL(keras.layers.Layer):
         Returns:
             (y, state) of shapes (B, D) and (B, D, N).
         """
+        check_built(self)
         D, N = self.B.shape
         x = as_floating("x", x)
         check_shape("x", x, "B D", (None, D))
@@ -266,6 +268,7 @@ class LSSL(keras.layers.Layer):
 
     def zero_state(self, batch_size) -> tf.Tensor:
         """Returns the state (B, D, N) before any input."""
+        check_built(self)
         return tf.zeros((batch_size, *self.B.shape), self.B.dtype)
 
     def compute_output_shape(self, input_shape):

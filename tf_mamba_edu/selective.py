@@ -13,6 +13,7 @@ from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
     channels_of,
+    check_built,
     check_mask,
     check_positive_int,
     check_shape,
@@ -235,6 +236,7 @@ class SelectiveSSM(keras.layers.Layer):
 
     def zero_state(self, batch_size) -> tf.Tensor:
         """Returns the state (B, D, N) before any input."""
+        check_built(self)
         D, N = self.A_log.shape
         return tf.zeros((batch_size, D, N), self.A_log.dtype)
 

@@ -158,6 +158,15 @@ def check_mask(sequence, mask) -> tf.Tensor | None:
     return mask
 
 
+def check_built(layer) -> None:
+    """Raises a ValueError unless the layer has its weights."""
+    if not layer.built:
+        raise ValueError(
+            f"{type(layer).__name__} does not know its channels yet: call it on an input, or "
+            "build it, before you ask for its state"
+        )
+
+
 def check_positive_int(name: str, value) -> int:
     """Returns `value` as int, or raises a ValueError unless it is a whole number >= 1."""
     if (
