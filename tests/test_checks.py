@@ -6,13 +6,15 @@ New check modules are found by themselves.
 import importlib
 import inspect
 import pkgutil
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_mamba_edu import checks
-from tf_mamba_edu.checks import Check, Mistake, NotYet
+from tf_mamba_edu.checks import Check, Mistake, NotYet, lti
 from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT, SEED_VARIABLE
 
 SEEDS = range(10)
@@ -56,9 +58,10 @@ def changed(check, change):
     return lambda *arguments: apply(check.spec(*arguments))
 
 
-def test_both_chapters_with_exercises_have_checks():
-    assert {case.id.split(".")[0] for case in CHECKS} >= {"continuous", "discretization"}
-    assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 12
+def test_every_chapter_with_exercises_has_checks():
+    chapters = {"continuous", "discretization", "lti"}
+    assert {case.id.split(".")[0] for case in CHECKS} >= chapters
+    assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 6 * len(chapters)
 
 
 # Right answers
@@ -318,6 +321,65 @@ def test_a_wrong_number_of_outputs_is_named(check):
 def test_an_interrupt_is_not_swallowed():
     with pytest.raises(KeyboardInterrupt):
         CHECKS[0].values[0](stopping(KeyboardInterrupt()))
+
+
+# Chapter 04: answers written in other ways, and near misses
+
+
+@pytest.mark.parametrize("right", [459, 459.0, np.int64(459), np.array(459)])
+def test_a_whole_number_of_steps_passes(right):
+    assert lti.check_memory(right) is None
+
+
+@pytest.mark.parametrize("wrong", [458, 460, 458.21, 458.9, 459.1, 458.5, -459])
+def test_the_number_of_steps_must_be_exact(wrong):
+    refused_politely(lti.check_memory, wrong)
+
+
+@pytest.mark.parametrize("slip", [1 / (1 - 0.99), np.log(0.01) / np.log(0.99), 458.21])
+def test_a_slip_is_recognized_from_its_unrounded_number(slip):
+    assert "is too" not in refused_politely(lti.check_memory, slip)
+
+
+def by_fft(x, kernel, size, cut=np.real):
+    spectrum = np.fft.fft(x, size) * np.fft.fft(kernel, size)
+    return cut(np.fft.ifft(spectrum))[: len(x)]
+
+
+@pytest.mark.parametrize("size", [lambda L: 2 * L - 1, lambda L: 2 * L, lambda L: 64])
+def test_any_number_of_zeros_passes_that_leaves_room_for_the_tail(size):
+    assert lti.check_fft_convolution(lambda x, k: by_fft(x, k, size(len(x)))) is None
+
+
+def test_too_few_zeros_do_not_pass_nor_does_a_complex_result():
+    few = refused_politely(lti.check_fft_convolution, lambda x, k: by_fft(x, k, len(x) + 1))
+    assert "is off by" in few
+    answer = refused_politely(
+        lti.check_fft_convolution, lambda x, k: by_fft(x, k, 2 * len(x), lambda y: y)
+    )
+    assert "y is complex: take its real part" in answer
+
+
+def test_a_batch_may_be_run_at_once():
+    def answer(x, A_bar, B_bar, C):
+        h, y = np.zeros((len(x), len(B_bar))), np.zeros(x.shape)
+        for t in range(x.shape[1]):
+            h = h @ A_bar.T + x[:, t, None] * B_bar
+            y[:, t] = h @ C
+        return y
+
+    assert lti.check_repaired_recurrence(answer) is None
+
+
+def test_the_code_given_in_the_sheet_has_both_bugs():
+    text = Path(__file__).parents[1] / "solutions" / "04_recurrence_and_convolution.md"
+    given = re.search(
+        r"^:tags: \[exercise-only\]\n\n(def .*?)^```", text.read_text("utf-8"), re.M | re.S
+    )
+    space = {"np": np}
+    exec(given[1], space)
+    message = refused_politely(lti.check_repaired_recurrence, space["repaired"])
+    assert "both bugs are still there" in message
 
 
 # How a refusal looks, and which cases are tried

@@ -246,7 +246,7 @@ class LSSL(keras.layers.Layer):
         return (y, state) if return_state else y
 
     def step(self, x, state) -> tuple[tf.Tensor, tf.Tensor]:
-        """Runs one time step in O(B D N^2), whatever came before.
+        """Runs one time step, O(B D N^2 + D N^3), whatever came before.
 
         Args:
             x: (B, D) input.
