@@ -125,18 +125,35 @@ def _whole(x, kernel):
     return np.append(np.convolve(x, kernel), 0.0)  # (2 L,)
 
 
+def _without_size(x, kernel, size):
+    """The inverse transform left to guess how many numbers there were."""
+    spectrum = np.fft.rfft(x, size) * np.fft.rfft(kernel, size)
+    return np.fft.irfft(spectrum)[: len(x)]
+
+
 check_fft_convolution = Check(
     name="my_convolution",
     spec=_convolve,
     outputs=("y",),
     cases=_pair_case,
-    hint="for your x and kernel, np.convolve(x, kernel)[:len(x)] is the slow answer. At which "
-    "positions does yours differ, at the front or everywhere?",
+    hint="try a single tap, x = (0, ..., 0, 1, 0): its answer is the kernel, moved to where the "
+    "tap is and cut at the end. Which of your outputs differ?",
     mistakes=(
         Mistake(
             _circular,
             "the end rings at the beginning: this is the convolution on a circle. Append L zeros "
             "before the transform, so that the tail has somewhere to go.",
+        ),
+        Mistake(
+            lambda x, kernel: _without_size(x, kernel, len(x)),
+            "the end rings at the beginning, and where the length is odd a number is missing: "
+            "append L zeros before the transform, and tell np.fft.irfft how many numbers it is to "
+            "return.",
+        ),
+        Mistake(
+            lambda x, kernel: _without_size(x, kernel, 2 * len(x) - 1),
+            "2 L - 1 places are enough, but np.fft.irfft cannot know from the spectrum that their "
+            "number was odd, and returns one too few, all of them off. Give it the same n.",
         ),
         Mistake(
             _correlate,
@@ -184,6 +201,11 @@ def _run(x, A_bar, B_bar, C, late=False, carried=False, resets=False):
     return y
 
 
+def _read_between(x, A_bar, B_bar, C):
+    """Reads the state after it has faded and before the input is written."""
+    return _run(x, A_bar, B_bar, A_bar.T @ C, late=True)
+
+
 check_repaired_recurrence = Check(
     name="repaired",
     spec=_run,
@@ -201,6 +223,11 @@ check_repaired_recurrence = Check(
             lambda *args: _run(*args, late=True),
             "the output is one step late: it reads the state before the input is written into "
             "it. y_t must know x_t: its kernel starts with C B_bar.",
+        ),
+        Mistake(
+            _read_between,
+            "the output is read between the two halves of the step: the state has faded, and the "
+            "input is not written yet. y_t must know x_t.",
         ),
         Mistake(
             lambda *args: _run(*args, carried=True),
@@ -250,6 +277,11 @@ def _state_at_once(x, kernel, A_bar, C, h):
     return y
 
 
+def _power_of_entries(x, kernel, A_bar, C, h):
+    powers = [A_bar ** (t + 1) for t in range(len(x))]
+    return _convolve(x, kernel) + [C @ power @ h for power in powers]
+
+
 check_from_state = Check(
     name="convolve_from_state",
     spec=_from_state,
@@ -278,6 +310,11 @@ check_from_state = Check(
                 x, kernel, A.T, C, h
             ),
             "A_bar is transposed: a step is A_bar @ h, with the matrix on the left.",
+        ),
+        Mistake(
+            _power_of_entries,
+            "A_bar**k raises each entry to a power. A full matrix is multiplied with itself: "
+            "np.linalg.matrix_power, or one A_bar @ h a step.",
         ),
         Mistake(
             lambda x, kernel, A, C, h: _free_response(A, C, h, len(x)),
