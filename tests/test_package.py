@@ -20,6 +20,7 @@ PACKAGE = ROOT / "tf_mamba_edu"
 HELPERS = ("__main__", "checks", "plotting", "cli")
 ORDER = (  # house.md: modules depend downwards only
     ("validation",),
+    ("sequence_layer",),
     ("continuous", "discretization"),
     ("lti",),
     ("hippo", "s4d"),
@@ -37,6 +38,7 @@ KERAS_METHODS = {
     "compute_output_shape",
     "compute_output_spec",
     "get_config",
+    "state_spec",  # described once, in SequenceLayer
     "from_config",
 }
 LEVEL = {module: level for level, modules in enumerate(ORDER) for module in modules}

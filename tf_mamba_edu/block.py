@@ -15,6 +15,7 @@ from tf_mamba_edu.selective import (
     check_scan_options,
     symmetric_uniform,
 )
+from tf_mamba_edu.sequence_layer import SequenceLayer
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
@@ -56,7 +57,7 @@ def as_block_state(state) -> BlockState:
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
-class MambaBlock(keras.layers.Layer):
+class MambaBlock(SequenceLayer):
     """The Mamba block of arXiv 2312.00752, figure 3, on sequences (B, L, E).
 
     x, z = in_proj(u); y = out_proj(SSM(silu(conv(x))) * silu(z)). It has neither normalization
@@ -241,24 +242,7 @@ class MambaBlock(keras.layers.Layer):
             self.ssm.zero_state(batch_size),
         )
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def compute_output_spec(
-        self, u, initial_state=None, return_state=False, mask=None
-    ):
-        y = keras.KerasTensor(u.shape, self.compute_dtype)
-        return (y, self.state_spec(u.shape[0])) if return_state else y
-
     def state_spec(self, batch_size: int | None = None) -> BlockState:
-        """Returns shapes and dtypes of the state, for a functional model that carries it.
-
-        Args:
-            batch_size: B, or None where it is not known.
-
-        Returns:
-            A `BlockState` of `keras.KerasTensor`.
-        """
         check_built(self)
         D = self.conv.kernel.shape[-1]
         x = keras.KerasTensor((batch_size, None, D), self.compute_dtype)
@@ -290,7 +274,7 @@ class MambaBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(SequenceLayer):
     """x + MambaBlock(RMSNorm(x)): one pre-norm layer of a Mamba model, (B, L, E) to (B, L, E).
 
     The sum keeps the dtype of its input (float32 in `MambaLM`) under mixed precision.
@@ -370,11 +354,7 @@ class ResidualBlock(keras.layers.Layer):
         return self.block.zero_state(batch_size)
 
     def state_spec(self, batch_size: int | None = None) -> BlockState:
-        """Returns shapes and dtypes of the state; see `MambaBlock.state_spec`."""
         return self.block.state_spec(batch_size)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     def compute_output_spec(
         self, x, initial_state=None, return_state=False, mask=None

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_mamba_edu.selective import symmetric_uniform
+from tf_mamba_edu.sequence_layer import SequenceLayer
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
@@ -18,7 +19,7 @@ from tf_mamba_edu.validation import (
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
-class CausalConv1D(keras.layers.Layer):
+class CausalConv1D(SequenceLayer):
     """Mixes each channel with its own last few inputs: a causal depthwise convolution.
 
     y_t = bias + sum_k kernel_k x_{t-K+1+k}, with zeros (or a carried state) before the start:
@@ -111,26 +112,11 @@ class CausalConv1D(keras.layers.Layer):
         check_shape(name, state, "B K-1 D", sizes)
         return state
 
-    def zero_state(self, batch_size) -> tf.Tensor:
-        """Returns the state (B, K - 1, D) before any input."""
+    def state_spec(self, batch_size=None):
         check_built(self)
-        return tf.zeros(
+        return keras.KerasTensor(
             (batch_size, self.kernel_size - 1, self.kernel.shape[-1]),
             self.compute_dtype,
-        )
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def compute_output_spec(
-        self, x, initial_state=None, return_state=False, mask=None
-    ):
-        y = keras.KerasTensor(x.shape, self.compute_dtype)
-        state = x.shape[0], self.kernel_size - 1, x.shape[-1]
-        return (
-            (y, keras.KerasTensor(state, self.compute_dtype))
-            if return_state
-            else y
         )
 
     def get_config(self):

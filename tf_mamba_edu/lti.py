@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tf_mamba_edu.discretization import zoh
+from tf_mamba_edu.sequence_layer import SequenceLayer
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
@@ -162,7 +163,7 @@ def convolve_fft(x, kernel) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
-class LSSL(keras.layers.Layer):
+class LSSL(SequenceLayer):
     """Linear state-space layer: trains as a convolution, generates as a recurrence.
 
     After arXiv 2110.13985: each channel has a continuous system of its own, discretized by the
@@ -266,23 +267,10 @@ class LSSL(keras.layers.Layer):
         )
         return y[:, 0], state
 
-    def zero_state(self, batch_size) -> tf.Tensor:
-        """Returns the state (B, D, N) before any input."""
+    def state_spec(self, batch_size=None):
         check_built(self)
-        return tf.zeros((batch_size, *self.B.shape), self.B.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def compute_output_spec(
-        self, x, initial_state=None, return_state=False
-    ):
-        y = keras.KerasTensor(x.shape, self.compute_dtype)
-        state = x.shape[0], x.shape[-1], self.d_state
-        return (
-            (y, keras.KerasTensor(state, self.variable_dtype))
-            if return_state
-            else y
+        return keras.KerasTensor(
+            (batch_size, *self.B.shape), self.variable_dtype
         )
 
     def get_config(self):

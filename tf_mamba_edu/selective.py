@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mamba_edu.scan import choose_method, selective_scan
+from tf_mamba_edu.sequence_layer import SequenceLayer
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
@@ -61,7 +62,7 @@ def symmetric_uniform(bound: float) -> keras.initializers.Initializer:
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
-class SelectiveSSM(keras.layers.Layer):
+class SelectiveSSM(SequenceLayer):
     """Maps a sequence (B, L, D) to a sequence (B, L, D) through a selective state space (S6).
 
     Algorithm 2 of arXiv 2312.00752: from each x_t, linear maps compute B_t, C_t and, through
@@ -234,24 +235,10 @@ class SelectiveSSM(keras.layers.Layer):
         y = tf.einsum("bdn,bn->bd", state, C) + self.D * u  # (B, D)
         return tf.cast(y, x.dtype), state
 
-    def zero_state(self, batch_size) -> tf.Tensor:
-        """Returns the state (B, D, N) before any input."""
+    def state_spec(self, batch_size=None):
         check_built(self)
-        D, N = self.A_log.shape
-        return tf.zeros((batch_size, D, N), self.A_log.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def compute_output_spec(
-        self, x, initial_state=None, return_state=False, mask=None
-    ):
-        y = keras.KerasTensor(x.shape, self.compute_dtype)
-        state = x.shape[0], x.shape[-1], self.d_state
-        return (
-            (y, keras.KerasTensor(state, self.variable_dtype))
-            if return_state
-            else y
+        return keras.KerasTensor(
+            (batch_size, *self.A_log.shape), self.variable_dtype
         )
 
     def get_config(self):
