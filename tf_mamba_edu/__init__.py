@@ -16,6 +16,7 @@ from tf_mamba_edu.discretization import (
 )
 from tf_mamba_edu.lm import MambaConfig, MambaLM
 from tf_mamba_edu.lti import LSSL
+from tf_mamba_edu.s4d import S4D
 from tf_mamba_edu.scan import selective_scan
 from tf_mamba_edu.selective import SelectiveSSM
 from tf_mamba_edu.training import (
@@ -36,6 +37,7 @@ __all__ = [
     "MambaConfig",
     "MambaLM",
     "ResidualBlock",
+    "S4D",
     "SelectiveSSM",
     "TextSplits",
     "bilinear",

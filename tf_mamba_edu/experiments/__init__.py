@@ -1,0 +1,1 @@
+"""Long computations of the book: each stores what it measured, and chapters load it."""
