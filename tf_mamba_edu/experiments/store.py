@@ -25,22 +25,22 @@ class Results:
     Args:
         name: of the experiment.
         folder: where the file lies; the package's own results if None.
-
-    Attributes:
-        runs: name of a run -> what it measured.
     """
 
     def __init__(self, name: str, folder: Path | None = None):
         self.name = name
         self.folder = Path(folder or RESULTS)
         self.path = self.folder / f"{name}.json"
-        self._content = {"experiment": name, "runs": {}}
-        if self.path.exists():
-            self._content = json.loads(self.path.read_text("utf-8"))
-        self.runs = self._content["runs"]
+        self._content = self._read()
+
+    @property
+    def runs(self) -> dict[str, dict]:
+        """What each run measured, by its name."""
+        return self._content["runs"]
 
     def add(self, run: str, result: dict) -> None:
         """Stores the result of one run, and with what it was made."""
+        self._content = self._read()  # another process may have added
         self.runs[run] = {**result, "made_with": surroundings()}
         self._write()
 
@@ -52,9 +52,8 @@ class Results:
         unfinished = path.with_suffix(".unfinished")
         save_file(arrays, unfinished)
         os.replace(unfinished, path)
-        self._content.setdefault("sha256", {})[path.name] = sha256_of(
-            path
-        )
+        self._content = self._read()
+        self._content["sha256"][path.name] = sha256_of(path)
         self._write()
 
     def load_weights(self, run: str, model: keras.Model) -> None:
@@ -64,11 +63,11 @@ class Results:
             ValueError: if the file is not the one that was stored, or does not fit the model.
         """
         path = self._weights_path(run)
-        stored = self._content.get("sha256", {}).get(path.name)
+        stored = self._content["sha256"].get(path.name)
         if stored is None or not path.exists():
             raise ValueError(
                 f"`run` must be one with stored weights. Received: run={run!r}; stored: "
-                + (", ".join(self._content.get("sha256", {})) or "none")
+                + (", ".join(self._content["sha256"]) or "none")
             )
         if sha256_of(path) != stored:
             raise ValueError(
@@ -91,6 +90,11 @@ class Results:
 
     def _weights_path(self, run):
         return self.folder / f"{self.name}-{run}.safetensors"
+
+    def _read(self):
+        if self.path.exists():
+            return json.loads(self.path.read_text("utf-8"))
+        return {"experiment": self.name, "runs": {}, "sha256": {}}
 
     def _write(self):
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -72,17 +73,21 @@ class Stage:
 
 
 def compile_for(
-    model: keras.Model, learning_rate: float, steps: int, **options
+    model: keras.Model,
+    learning_rate: float,
+    steps: int,
+    jit_compile: bool = True,
 ) -> None:
     """Compiles a model for a task: cross entropy and accuracy where an answer is asked for."""
     model.compile(
-        make_optimizer(learning_rate, steps, **options),
+        make_optimizer(learning_rate, steps),
         keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, reduction="sum_over_batch_size"
         ),
         weighted_metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         ],
+        jit_compile=jit_compile,
     )
 
 
@@ -119,8 +124,8 @@ def accuracy(
     right, asked = np.concatenate(right), np.concatenate(asked)
     whole = right.sum(1) == asked.sum(1)
     return {
-        "tokens": float(right.sum() / asked.sum()),
-        "sequences": float(whole.mean()),
+        "tokens": round(float(right.sum() / asked.sum()), 4),
+        "sequences": round(float(whole.mean()), 4),
     }
 
 
@@ -172,7 +177,7 @@ def train(
             checkpoint.restore(
                 manager.latest_checkpoint
             ).assert_consumed()
-            history = _from_text(log)
+            history = json.loads(log.numpy())
     for stage, steps in epochs[len(history) :]:
         began = time.perf_counter()
         done = history[-1]["step"] if history else 0
@@ -187,13 +192,13 @@ def train(
             {
                 "step": done + steps,
                 "length": stage.length,
-                "loss": float(logs["loss"][0]),
-                "accuracy": float(logs["accuracy"][0]),
-                "seconds": time.perf_counter() - began,
+                "loss": round(logs["loss"][0], 5),
+                "accuracy": round(logs["accuracy"][0], 4),
+                "seconds": round(time.perf_counter() - began, 1),
             }
         )
         if manager is not None:
-            log.assign(_to_text(history))
+            log.assign(json.dumps(history))
             manager.save()
         if after_epoch is not None and after_epoch(history[-1]["step"]):
             break

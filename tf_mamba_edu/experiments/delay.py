@@ -1,0 +1,96 @@
+"""Chapter 05: a layer has to say what it heard 500 steps ago, from several initializations of A."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from tf_mamba_edu.experiments.store import Results, complete
+from tf_mamba_edu.s4d import INITIALIZATIONS, S4D
+
+LENGTH, LAG, D_STATE, CHANNELS = 1024, 500, 64, 4
+STEPS, BATCH_SIZE, LEARNING_RATES, SEEDS = 2000, 16, (3e-3, 1e-2), 3
+
+
+def smooth_noise(count: int, seed) -> np.ndarray:
+    """Draws signals (count, 1024) of mean square 1: random waves of at least 16 steps each."""
+    rng = np.random.default_rng(seed)
+    waves = np.zeros((count, LENGTH + 1), complex)
+    waves[:, 1:128] = rng.normal(size=(count, 127, 2)) @ (1, 1j)
+    x = np.fft.irfft(waves)[:, :LENGTH]
+    x /= np.sqrt((x**2).mean(axis=1, keepdims=True))
+    return x.astype("float32")
+
+
+def examples(count: int, seed) -> tuple[np.ndarray, np.ndarray]:
+    """Draws inputs and targets (count, 1024, 1): the target is the input 500 steps before."""
+    x = smooth_noise(count, seed)
+    y = np.zeros_like(x)
+    y[:, LAG:] = x[:, :-LAG]
+    return x[..., None], y[..., None]
+
+
+def delay_model(initialization: str, seed: int) -> keras.Model:
+    """Builds a linear model (B, L, 1) to (B, L, 1) of four channels around one `S4D`."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((LENGTH, 1)),
+            keras.layers.Dense(CHANNELS, use_bias=False, name="write"),
+            S4D(D_STATE, initialization, seed=seed, name="s4d"),
+            keras.layers.Dense(1, use_bias=False, name="read"),
+        ]
+    )
+
+
+def relative_error(model: keras.Model, seed: int = 10_000) -> float:
+    """Returns the root mean square error where there is a target, in units of the signal."""
+    x, y = examples(64, seed)
+    error = (model.predict(x, verbose=0) - y)[:, LAG:]
+    return round(float(np.sqrt(np.mean(error**2))), 4)
+
+
+def train_one(
+    initialization: str, learning_rate: float, seed: int
+) -> tuple[keras.Model, dict]:
+    """Trains one model for 2,000 steps; returns it and what was measured."""
+    model = delay_model(initialization, seed)
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, STEPS)
+    model.compile(keras.optimizers.Adam(rate), "mse", jit_compile=True)
+    losses = []
+    for epoch in range(STEPS // 200):
+        x, y = examples(200 * BATCH_SIZE, (seed, epoch))
+        logs = model.fit(
+            x, y, batch_size=BATCH_SIZE, shuffle=False, verbose=0
+        )
+        losses.append(round(logs.history["loss"][0], 5))
+    return model, {
+        "initialization": initialization,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "losses": losses,
+        "relative_error": relative_error(model),
+    }
+
+
+def main(folder=None) -> Results:
+    """Makes all runs that are not stored yet: five initializations, two rates, three seeds."""
+    results = Results("delay", folder)
+
+    def run(initialization, rate, seed):
+        model, measured = train_one(initialization, rate, seed)
+        name = f"{initialization}-{rate}-{seed}"
+        if seed == 0 and rate == max(LEARNING_RATES):
+            results.save_weights(name, model)
+        return measured
+
+    complete(
+        results,
+        {
+            f"{i}-{r}-{s}": lambda i=i, r=r, s=s: run(i, r, s)
+            for s in range(SEEDS)
+            for r in LEARNING_RATES
+            for i in INITIALIZATIONS
+        },
+    )
+    return results
