@@ -10,8 +10,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+
+from tf_mamba_edu.experiments import EXPERIMENTS
 
 LIBRARIES = ("IPython", "nbformat", "psutil", "rich")
 CHECK_HELP = """\
@@ -30,6 +33,11 @@ Shows which exercises of which chapters are solved in your own copy of the
 sheets. Only sheets that have changed run again: what came out is kept in
 .progress.json beside them. Like check, this runs the notebooks with your
 rights."""
+
+EXPERIMENT_HELP = """\
+Trains the models of an experiment and writes what it measures to DIR/NAME.json.
+Minutes to hours. It can be interrupted, and killed: the same command goes on
+where it stopped."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,6 +109,31 @@ def _parser() -> argparse.ArgumentParser:
         "folder if the sheets are in it)",
     )
     _add_limits(progress)
+    experiment = _add_command(
+        commands,
+        "experiment",
+        run_experiment,
+        "make the long computations that chapters load",
+        EXPERIMENT_HELP,
+        "experiments:\n"
+        + "\n".join(
+            f"  {name:20}{text}"
+            for name, (_, _, text) in EXPERIMENTS.items()
+        ),
+    )
+    experiment.add_argument(
+        "name",
+        choices=EXPERIMENTS,
+        metavar="NAME",
+        help="which experiment, see below",
+    )
+    experiment.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where the results go (default: results/)",
+    )
     return parser
 
 
@@ -229,6 +262,18 @@ def run_progress(options: argparse.Namespace) -> int:
         print(line)
     for line in problems + stopped:
         print(one_line(line))
+    return 0
+
+
+def run_experiment(options: argparse.Namespace) -> int:
+    """Makes the runs of an experiment that its folder does not hold yet."""
+    folder = options.folder
+    if folder.exists() and not folder.is_dir():
+        return _refuse(f"{folder} is not a folder")
+    module, function, _ = EXPERIMENTS[options.name]
+    experiment = import_module(f"tf_mamba_edu.experiments.{module}")
+    results = getattr(experiment, function)(folder)
+    print(f"{len(results.runs)} runs are in {results.path}")
     return 0
 
 

@@ -25,6 +25,7 @@ from tf_mamba_edu.validation import (
     check_shape,
     check_shapes,
     check_step_range,
+    promote,
 )
 
 INITIALIZATIONS = ("legs", "lin", "inv", "real", "random")
@@ -99,15 +100,14 @@ def diagonal_kernel(A, B, C, delta, length: int) -> tf.Tensor:
         length = check_positive_int("length", length)
     A, B, C, delta = check_diagonal(A, B, C, delta)
     _, B_bar = zoh(A, B, delta, diagonal=True)  # (D, n)
-    steps = tf.cast(tf.range(length), A.dtype)  # (L,)
-    powers = vandermonde(A, delta, steps)  # (D, n, L)
+    powers = vandermonde(A, delta, tf.range(length))  # (D, n, L)
     return real_part(tf.einsum("dn,dnl->dl", C * B_bar, powers))
 
 
 def vandermonde(A, delta, steps) -> tf.Tensor:
     """Returns exp(k Delta A), which is A_bar^k, for each k of steps (L,): (D, n, L)."""
-    delta_A = tf.cast(delta, A.dtype)[:, None] * A  # (D, n)
-    return tf.exp(delta_A[:, :, None] * steps)  # (D, n, L)
+    times = delta[:, None] * tf.cast(steps, delta.dtype)  # (D, L)
+    return tf.exp(A[:, :, None] * promote(times, A.dtype)[:, None, :])
 
 
 def real_part(z) -> tf.Tensor:
@@ -232,24 +232,30 @@ class S4D(SequenceLayer):
         L = x.shape[1] or tf.shape(x)[1]
         y = convolve_fft(u, diagonal_kernel(A, B, C, delta, L))
         y += self.D * u  # (B, L, D)
-        if initial_state is None and not return_state:
-            return tf.cast(y, x.dtype)
-        state = self._as_pairs("initial_state", initial_state, x)
-        steps = tf.cast(tf.range(L + 1), A.dtype)
-        powers = vandermonde(A, delta, steps)  # (D, n, L + 1)
-        # What was in the state fades and is read at every step.
-        y += real_part(
-            tf.einsum("dn,dnl,bdn->bld", C, powers[..., 1:], state)
-        )
+        if initial_state is not None:
+            state = self._as_pairs("initial_state", initial_state, x)
+            y += self._left_of(state, L)
         y = tf.cast(y, x.dtype)
         if not return_state:
             return y
-        # The last input enters last: it has not faded at all.
+        state = self._as_pairs("initial_state", initial_state, x)
+        return y, self._as_numbers(self._state_after(u, state, L))
+
+    def _left_of(self, state, length):
+        """What a state (B, D, n) adds to the next outputs: C A_bar^(t + 1) h, (B, L, D)."""
+        A, _, C, delta = self.system()
+        powers = vandermonde(A, delta, 1 + tf.range(length))
+        return real_part(tf.einsum("dn,dnl,bdn->bld", C, powers, state))
+
+    def _state_after(self, u, state, length):
+        """The state (B, D, n) behind the inputs u (B, L, D), of which the last has not faded."""
+        A, B, _, delta = self.system()
         _, B_bar = zoh(A, B, delta, diagonal=True)  # (D, n)
-        fading = tf.reverse(powers[..., :-1], [2])  # (D, n, L)
-        entered = tf.einsum("dnl,bld->bdn", fading, tf.cast(u, A.dtype))
-        state = powers[..., -1] * state + B_bar * entered  # (B, D, n)
-        return y, self._as_numbers(state)
+        powers = vandermonde(A, delta, tf.range(length, -1, -1))
+        entered = tf.einsum(
+            "dnl,bld->bdn", powers[..., 1:], promote(u, A.dtype)
+        )
+        return powers[..., 0] * state + B_bar * entered
 
     def step(self, x, state) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs one time step, O(B D N), whatever came before.
@@ -268,7 +274,7 @@ class S4D(SequenceLayer):
         A_bar, B_bar = zoh(A, B, delta, diagonal=True)  # (D, n)
         u = tf.cast(x, self.variable_dtype)  # (B, D)
         state = self._as_pairs("state", state, x)  # (B, D, n)
-        entering = B_bar * tf.cast(u, A.dtype)[:, :, None]
+        entering = B_bar * promote(u, A.dtype)[:, :, None]
         state = A_bar * state + entering  # (B, D, n)
         y = (
             real_part(tf.reduce_sum(C * state, -1)) + self.D * u

@@ -40,11 +40,15 @@ def as_floating(
             f"`{name}` must have a floating dtype such as float32. "
             f"Received: {name} of dtype {tensor.dtype.name}"
         )
-    return (
-        tensor
-        if dtype is None or tensor.dtype == dtype
-        else tf.cast(tensor, dtype)
-    )
+    return tensor if dtype is None else promote(tensor, dtype)
+
+
+def promote(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Casts to a dtype, a complex one too, without TensorFlow's warning about the gradient."""
+    if not dtype.is_complex or tensor.dtype.is_complex:
+        return tf.cast(tensor, dtype)
+    real = tf.cast(tensor, dtype.real_dtype)
+    return tf.complex(real, tf.zeros_like(real))
 
 
 def check_rank(name: str, tensor: tf.Tensor, symbols: str) -> None:

@@ -114,6 +114,41 @@
         return `an input has lost half of its weight after ${half} steps`;
       },
     },
+    hippo: {
+      title: "A history, and what a state of N numbers can reproduce of it",
+      height: 250,
+      sliders: [
+        { label: "time gone by (steps)", min: 100, max: 1000, step: 50, value: 600 },
+        { label: "numbers of state N", min: 2, max: 40, step: 1, value: 12 },
+      ],
+      draw(svg, [now, N]) {
+        const signal = t => (Math.sin(0.011 * t) + Math.sin(0.029 * t + 1) + Math.sin(0.053 * t + 4) + Math.sin(0.071 * t + 2)) / 4;
+        const legendre = u => { // P_0(u) .. P_{N-1}(u)
+          const P = [1, u];
+          for (let n = 1; n + 1 < N; n++) P.push(((2 * n + 1) * u * P[n] - n * P[n - 1]) / (n + 1));
+          return P.slice(0, N);
+        };
+        const h = new Array(N).fill(0), points = 800;
+        for (let i = 0; i < points; i++) {
+          const u = -1 + (2 * i + 1) / points;
+          legendre(u).forEach((p, n) => { h[n] += (2 * n + 1) * p * signal((u + 1) * now / 2) / points; });
+        }
+        const recalled = t => legendre(2 * t / now - 1).reduce((sum, p, n) => sum + h[n] * p, 0);
+        const plot = axes(svg, { x: 40, y: 30, width: 500, height: 180 }, [0, 1000], [-1, 1], "step", "signal (gray) and recalled history (blue)");
+        plot.curve(signal, { stroke: GRAY, "stroke-width": 5, "stroke-opacity": 0.5 });
+        let d = "";
+        for (let i = 0; i <= 300; i++) d += (i ? "L" : "M") + plot.x(now * i / 300).toFixed(1) + " " + plot.y(Math.max(-1, Math.min(1, recalled(now * i / 300)))).toFixed(1);
+        element("path", { d, fill: "none", stroke: BLUE, "stroke-width": 2 }, svg);
+        plot.line(now, -1, now, 1, { stroke: ORANGE, "stroke-dasharray": "4 3" });
+        let missed = 0, all = 0;
+        for (let i = 0; i < 300; i++) {
+          const t = now * (i + 0.5) / 300;
+          missed += (signal(t) - recalled(t)) ** 2;
+          all += signal(t) ** 2;
+        }
+        return `of the history up to step ${now}, ${(100 * Math.sqrt(missed / all)).toFixed(0)} % is missed; N / π = ${(N / Math.PI).toFixed(1)} periods`;
+      },
+    },
     rules: {
       title: "A thermometer carried into a warm room, followed by three rules",
       height: 270,

@@ -1,1 +1,19 @@
 """Long computations of the book: each stores what it measured, and chapters load it."""
+
+EXPERIMENTS = {  # name -> module, function, what it is
+    "delay": (
+        "delay",
+        "main",
+        "chapter 05: a memory of 500 steps (30 runs of half a minute)",
+    ),
+    "selective_copying": (
+        "selectivity",
+        "main",
+        "chapter 06: S6 and S4D at length 256 (12 runs of ten minutes)",
+    ),
+    "selection_ablation": (
+        "selectivity",
+        "ablation",
+        "chapter 06: B, C, Delta one at a time (27 runs of five minutes)",
+    ),
+}

@@ -58,12 +58,15 @@ def train_one(
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, STEPS)
     model.compile(keras.optimizers.Adam(rate), "mse", jit_compile=True)
     losses = []
+    bar = keras.utils.Progbar(STEPS, stateful_metrics=["loss"])
     for epoch in range(STEPS // 200):
         x, y = examples(200 * BATCH_SIZE, (seed, epoch))
         logs = model.fit(
             x, y, batch_size=BATCH_SIZE, shuffle=False, verbose=0
         )
         losses.append(round(logs.history["loss"][0], 5))
+        done = (epoch + 1) * len(x) // BATCH_SIZE
+        bar.update(done, [("loss", losses[-1])])
     return model, {
         "initialization": initialization,
         "learning_rate": learning_rate,

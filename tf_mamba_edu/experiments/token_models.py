@@ -138,6 +138,7 @@ def train(
     backup: Path | None = None,
     steps_per_epoch: int = 100,
     after_epoch: Callable[[int], bool] | None = None,
+    verbose: bool = True,
 ) -> list[dict]:
     """Trains a compiled model on fresh sequences, stage after stage.
 
@@ -152,6 +153,7 @@ def train(
         backup: folder for what is needed to go on; removed at the end.
         steps_per_epoch: steps between two backups.
         after_epoch: called with the number of steps so far; True ends the training.
+        verbose: whether a progress bar shows steps and loss.
 
     Returns:
         One {"step", "length", "loss", "accuracy", "seconds"} an epoch.
@@ -178,6 +180,11 @@ def train(
                 manager.latest_checkpoint
             ).assert_consumed()
             history = json.loads(log.numpy())
+    bar = keras.utils.Progbar(
+        sum(stage.steps for stage in stages),
+        stateful_metrics=["length", "loss"],
+        verbose=int(verbose),
+    )
     for stage, steps in epochs[len(history) :]:
         began = time.perf_counter()
         done = history[-1]["step"] if history else 0
@@ -187,7 +194,7 @@ def train(
             seed=(seed, done),
             steps=steps,
         )
-        logs = model.fit(data, verbose=0).history
+        logs = model.fit(data, shuffle=False, verbose=0).history
         history.append(
             {
                 "step": done + steps,
@@ -197,10 +204,14 @@ def train(
                 "seconds": round(time.perf_counter() - began, 1),
             }
         )
+        latest = history[-1]
+        bar.update(
+            latest["step"], [(k, latest[k]) for k in ("length", "loss")]
+        )
         if manager is not None:
             log.assign(json.dumps(history))
             manager.save()
-        if after_epoch is not None and after_epoch(history[-1]["step"]):
+        if after_epoch is not None and after_epoch(latest["step"]):
             break
     if backup is not None:
         shutil.rmtree(backup, ignore_errors=True)
