@@ -132,10 +132,9 @@ def test_a_length_may_be_an_integer_of_numpy_or_tensorflow(length):
     close(diagonal_kernel(*system, length), diagonal_kernel(*system, 5), 0)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "jit"])
-def test_the_kernel_runs_compiled(jit_compile):
+def test_the_kernel_runs_compiled():
     system = diagonal_systems(5)
-    run = tf.function(lambda *s: diagonal_kernel(*s, 8), jit_compile=jit_compile)
+    run = tf.function(lambda *s: diagonal_kernel(*s, 8), jit_compile=True)
     close(run(*map(tf.constant, system)), diagonal_kernel(*system, 8), 1e-12)
 
 
@@ -274,14 +273,15 @@ def test_no_state_is_a_state_of_zeros(initialization):
     assert not np.any(layer.zero_state(B)) and layer.zero_state(B).shape == (B, D, N)
 
 
-@pytest.mark.parametrize("cut", range(1, L))
 @kinds
-def test_a_run_may_be_cut_anywhere(kind, cut):
-    layer, x, start = randomized(kind), inputs(), states_of(randomized(kind))
-    y, last_state = layer(x, initial_state=start, return_state=True)
-    first, state = layer(x[:, :cut], initial_state=start, return_state=True)
-    second, state = layer(x[:, cut:], initial_state=state, return_state=True)
-    all_close((tf.concat([first, second], 1), state), (y, last_state))
+def test_a_run_may_be_cut_anywhere(kind):
+    layer, x = randomized(kind), inputs()
+    start = states_of(layer)
+    want = layer(x, initial_state=start, return_state=True)
+    for cut in range(1, L):
+        first, state = layer(x[:, :cut], initial_state=start, return_state=True)
+        second, state = layer(x[:, cut:], initial_state=state, return_state=True)
+        all_close((tf.concat([first, second], 1), state), want)
 
 
 @initializations
@@ -333,25 +333,19 @@ def test_real_states_may_be_odd_in_number(d_state):
 # Compiled, trained
 
 
-def everything(layer):
-    """A function of (x, state): all that the layer computes."""
+@pytest.mark.parametrize("mode", ["static", "unknown", "jit"])
+@kinds
+def test_a_compiled_layer_equals_the_eager_one(kind, mode):
+    layer = randomized(kind)
 
     def outputs(x, state):
         carried = layer(x, initial_state=state, return_state=True)
-        return layer(x), *carried, layer(x, return_state=True), *layer.step(x[:, 0], state)
+        return layer(x), *carried, *layer.step(x[:, 0], state)
 
-    return outputs
-
-
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "jit"])
-@pytest.mark.parametrize("known", [True, False], ids=["static", "unknown"])
-@kinds
-def test_a_compiled_layer_equals_the_eager_one(kind, known, jit_compile):
-    layer = randomized(kind)
-    outputs, sizes = everything(layer), (B, L) if known else (None, None)
+    sizes = (B, L) if mode == "static" else (None, None)
     signature = [tf.TensorSpec((*sizes, D)), tf.TensorSpec((sizes[0], D, N))]
-    run = tf.function(outputs, input_signature=signature, jit_compile=jit_compile)
-    for batch, length in ((B, L), (1, 1), (2, 12))[: 1 if known else 3]:
+    run = tf.function(outputs, input_signature=signature, jit_compile=mode == "jit")
+    for batch, length in ((B, L), (1, 1))[: 1 if mode == "static" else 2]:
         x, state = inputs(batch, length), states_of(layer, batch)
         all_close(run(x, state), outputs(x, state))
 
@@ -362,20 +356,17 @@ def loss_of(outputs):
     return tf.reduce_sum(flat * np.cos(np.arange(flat.shape[0])))
 
 
-@pytest.mark.parametrize("carried", [False, True], ids=["convolution", "with states"])
 @kinds
-def test_gradients_equal_finite_differences(kind, carried):
+def test_gradients_equal_finite_differences(kind):
     layer, epsilon = randomized(kind, d_state=4, channels=2, dtype="float64"), 1e-5
     x = tf.Variable(inputs(2, 4, 2, dtype="float64"))
     state = tf.Variable(states_of(layer, 2))
 
     @tf.function
     def loss():
-        y = layer(x, initial_state=state, return_state=True) if carried else layer(x)
-        return loss_of(y)
+        return loss_of([layer(x), layer(x[::-1], initial_state=state, return_state=True)])
 
-    variables = [x, *(w.value for w in layer.trainable_variables)]
-    variables += [state] if carried else []
+    variables = [x, state, *(w.value for w in layer.trainable_variables)]
     with tf.GradientTape() as tape:
         value = loss()
     for variable, gradient in zip(variables, tape.gradient(value, variables), strict=True):
@@ -393,9 +384,9 @@ def test_gradients_equal_finite_differences(kind, carried):
         assert np.any(differences)
 
 
-@initializations
-def test_gradients_equal_those_of_the_recurrence(initialization):
-    layer, x = randomized(initialization, dtype="float64"), inputs(length=5, dtype="float64")
+@kinds
+def test_gradients_equal_those_of_the_recurrence(kind):
+    layer, x = randomized(kind, dtype="float64"), inputs(length=5, dtype="float64")
     variables = [w.value for w in layer.trainable_variables]
     start = tf.constant(states_of(layer))
 
@@ -418,8 +409,8 @@ def test_gradients_equal_those_of_the_recurrence(initialization):
 
 @pytest.mark.parametrize(
     ("kind", "jit_compile"),
-    [("legs", False), ("legs", True), ("real", True)],
-    ids=["legs-graph", "legs-jit", "real-jit"],
+    [("legs", True), ("real", False)],
+    ids=["legs-jit", "real-graph"],
 )
 def test_a_layer_learns_a_moving_average(kind, jit_compile):
     x = inputs(64, 12, 2)
@@ -435,9 +426,9 @@ def test_a_layer_learns_a_moving_average(kind, jit_compile):
         assert np.all(old != new.numpy())
 
 
-@initializations
-def test_no_training_makes_a_state_grow(initialization):
-    layer = built(initialization, dt_min=0.1, dt_max=1.0)
+@kinds
+def test_no_training_makes_a_state_grow(kind):
+    layer = built(kind, dt_min=0.1, dt_max=1.0)
     optimizer, start = keras.optimizers.SGD(1.0, clipnorm=10.0), layer.A_log.numpy()
     for i in range(8):
         with tf.GradientTape() as tape:
@@ -518,9 +509,8 @@ def test_a_fresh_layer_reads_with_unit_variance_and_passes_its_input(kind):
 # The layer: Keras manners
 
 
-@kinds
-def test_unknown_batch_and_length_in_a_functional_model(kind):
-    layer = randomized(kind)
+def test_unknown_batch_and_length_in_a_functional_model():
+    layer = randomized()
     x = keras.Input((None, D))
     model = keras.Model(x, layer(x))
     assert model.output_shape == (None, None, D)
@@ -546,8 +536,7 @@ def test_a_functional_model_may_carry_the_state(kind, tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["float32", "float64", "mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("length", [None, L])
-@kinds
+@pytest.mark.parametrize(("kind", "length"), [("legs", None), ("real", L)])
 def test_the_shapes_and_dtypes_that_a_functional_model_shows_are_true(kind, policy, length):
     layer = S4D(N, kind, dtype=policy)
     x = keras.Input((length, D), dtype="float32")
@@ -583,16 +572,19 @@ def test_mixed_precision_keeps_state_and_weights_in_float32(kind, policy):
     close(after, exact(silence, initial_state=state, return_state=True)[1], 1e-6)
 
 
-def test_training_in_mixed_precision_reaches_the_loss_of_float32():
-    def train(policy):
-        keras.utils.set_random_seed(3)
-        model = keras.Sequential([keras.Input((L, D)), S4D(4, dtype=policy)])
-        model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=False)
-        x = inputs(32)
-        return model.fit(x, np.cumsum(x, 1), epochs=6, verbose=0).history["loss"]
+def test_gradients_in_mixed_precision_come_near_those_of_float32():
+    exact, layer = randomized(), randomized(dtype="mixed_float16")
+    layer.set_weights(exact.get_weights())
 
-    losses = train("mixed_float16")
-    assert losses[-1] == pytest.approx(train("float32")[-1], rel=0.02) and losses[-1] < losses[0]
+    def gradients(layer):
+        with tf.GradientTape() as tape:
+            y, state = layer(inputs(), return_state=True)
+            loss = loss_of([tf.cast(y, tf.float32), state])
+        return tape.gradient(loss, [w.value for w in layer.trainable_variables])
+
+    got = gradients(layer)
+    assert {gradient.dtype for gradient in got} == {tf.float32}
+    all_close(got, gradients(exact), 1e-2)
 
 
 @kinds

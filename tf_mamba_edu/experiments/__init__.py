@@ -4,7 +4,7 @@ EXPERIMENTS = {  # name -> module, function, what it is
     "delay": (
         "delay",
         "main",
-        "chapter 05: a memory of 500 steps (30 runs of half a minute)",
+        "chapter 05: a memory of 500 steps (15 runs of half a minute)",
     ),
     "selective_copying": (
         "selectivity",

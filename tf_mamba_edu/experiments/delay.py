@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.s4d import INITIALIZATIONS, S4D
 
-LENGTH, LAG, D_STATE, CHANNELS = 1024, 500, 64, 4
-STEPS, BATCH_SIZE, LEARNING_RATES, SEEDS = 2000, 16, (3e-3, 1e-2), 3
+LENGTH, LAG, D_STATE, CHANNELS = 1024, 500, 64, 8
+STEPS, BATCH_SIZE, LEARNING_RATE, SEEDS = 2000, 16, 1e-2, 3
 
 
 def smooth_noise(count: int, seed) -> np.ndarray:
-    """Draws signals (count, 1024) of mean square 1: random waves of at least 16 steps each."""
+    """Draws signals (count, 1024) of mean square 1: random waves of at least 32 steps each."""
     rng = np.random.default_rng(seed)
     waves = np.zeros((count, LENGTH + 1), complex)
-    waves[:, 1:128] = rng.normal(size=(count, 127, 2)) @ (1, 1j)
+    waves[:, 1:64] = rng.normal(size=(count, 63, 2)) @ (1, 1j)
     x = np.fft.irfft(waves)[:, :LENGTH]
     x /= np.sqrt((x**2).mean(axis=1, keepdims=True))
     return x.astype("float32")
@@ -31,7 +33,7 @@ def examples(count: int, seed) -> tuple[np.ndarray, np.ndarray]:
 
 
 def delay_model(initialization: str, seed: int) -> keras.Model:
-    """Builds a linear model (B, L, 1) to (B, L, 1) of four channels around one `S4D`."""
+    """Builds a linear model (B, L, 1) to (B, L, 1) of eight channels around one `S4D`."""
     keras.utils.set_random_seed(seed)
     return keras.Sequential(
         [
@@ -51,11 +53,11 @@ def relative_error(model: keras.Model, seed: int = 10_000) -> float:
 
 
 def train_one(
-    initialization: str, learning_rate: float, seed: int
+    initialization: str, seed: int
 ) -> tuple[keras.Model, dict]:
     """Trains one model for 2,000 steps; returns it and what was measured."""
     model = delay_model(initialization, seed)
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, STEPS)
+    rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, STEPS)
     model.compile(keras.optimizers.Adam(rate), "mse", jit_compile=True)
     losses = []
     bar = keras.utils.Progbar(STEPS, stateful_metrics=["loss"])
@@ -69,30 +71,27 @@ def train_one(
         bar.update(done, [("loss", losses[-1])])
     return model, {
         "initialization": initialization,
-        "learning_rate": learning_rate,
         "seed": seed,
         "losses": losses,
         "relative_error": relative_error(model),
     }
 
 
-def main(folder=None) -> Results:
-    """Makes all runs that are not stored yet: five initializations, two rates, three seeds."""
+def main(folder: Path | None = None) -> Results:
+    """Makes all runs that are not stored yet: five initializations, three seeds."""
     results = Results("delay", folder)
 
-    def run(initialization, rate, seed):
-        model, measured = train_one(initialization, rate, seed)
-        name = f"{initialization}-{rate}-{seed}"
-        if seed == 0 and rate == max(LEARNING_RATES):
-            results.save_weights(name, model)
+    def run(initialization, seed):
+        model, measured = train_one(initialization, seed)
+        if seed == 0:
+            results.save_weights(f"{initialization}-{seed}", model)
         return measured
 
     complete(
         results,
         {
-            f"{i}-{r}-{s}": lambda i=i, r=r, s=s: run(i, r, s)
+            f"{i}-{s}": lambda i=i, s=s: run(i, s)
             for s in range(SEEDS)
-            for r in LEARNING_RATES
             for i in INITIALIZATIONS
         },
     )
