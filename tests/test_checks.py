@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.linalg
 import tensorflow as tf
 
 from tf_mamba_edu import checks
-from tf_mamba_edu.checks import Check, Mistake, NotYet, lti
+from tf_mamba_edu.checks import Check, Mistake, NotYet, hippo, lti
 from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT, SEED_VARIABLE
+from tf_mamba_edu.hippo import legs, run_legs
 
 SEEDS = range(10)
 
@@ -59,7 +61,7 @@ def changed(check, change):
 
 
 def test_every_chapter_with_exercises_has_checks():
-    chapters = {"continuous", "discretization", "lti"}
+    chapters = {"continuous", "discretization", "lti", "hippo"}
     assert {case.id.split(".")[0] for case in CHECKS} >= chapters
     assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 6 * len(chapters)
 
@@ -231,7 +233,7 @@ def generator(*_):
 
 
 JUNK_FUNCTIONS = {
-    "two arguments too few": lambda: 1.0,
+    "no arguments": lambda: 1.0,
     "many arguments": lambda a, b, c, d, e, f, g, h: 1.0,
     "generator": generator,
     "generator expression": lambda *_: (i for i in range(3)),
@@ -371,15 +373,47 @@ def test_a_batch_may_be_run_at_once():
     assert lti.check_repaired_recurrence(answer) is None
 
 
-def test_the_code_given_in_the_sheet_has_both_bugs():
-    text = Path(__file__).parents[1] / "solutions" / "04_recurrence_and_convolution.md"
-    given = re.search(
-        r"^:tags: \[exercise-only\]\n\n(def .*?)^```", text.read_text("utf-8"), re.M | re.S
-    )
-    space = {"np": np}
-    exec(given[1], space)
-    message = refused_politely(lti.check_repaired_recurrence, space["repaired"])
+@pytest.mark.parametrize(
+    "sheet, check",
+    [
+        ("04_recurrence_and_convolution", lti.check_repaired_recurrence),
+        ("05_hippo_and_s4d", hippo.check_online_memory),
+    ],
+)
+def test_the_code_given_in_the_sheet_has_both_bugs(sheet, check):
+    text = (Path(__file__).parents[1] / "solutions" / f"{sheet}.md").read_text("utf-8")
+    given = re.search(r"^:tags: \[exercise-only\]\n\n(def .*?)^```", text, re.M | re.S)
+    helper = re.search(r"^def exact_step.*?^```", text, re.M | re.S)
+    space = {"np": np, "scipy": scipy, "legs": legs}
+    exec((helper[0][:-3] if helper else "") + given[1], space)
+    message = refused_politely(check, space[check.name])
     assert "both bugs are still there" in message
+
+
+# Chapter 05: the same
+
+
+@pytest.mark.parametrize("right", [1152, 1152.0, np.int64(1152)])
+def test_a_whole_number_of_steps_passes_in_chapter_05(right):
+    assert hippo.check_faded(right) is None
+
+
+@pytest.mark.parametrize("wrong", [1150, 1151.9, 1152.2, 1153, -1152])
+def test_the_number_of_steps_must_be_exact_in_chapter_05(wrong):
+    assert "is too" in refused_politely(hippo.check_faded, wrong)
+
+
+def test_the_package_solves_the_exercises_of_chapter_05():
+    assert hippo.check_legs_matrix(lambda N: legs(N)[0]) is None
+    assert hippo.check_online_memory(lambda x, N: run_legs(x, N)[-1]) is None
+
+
+def test_a_complex_kernel_is_named():
+    message = refused_politely(
+        hippo.check_pair_kernel,
+        lambda A, B, C, delta, L: np.exp(np.arange(L)[:, None] * delta * A) @ (B * C),
+    )
+    assert "K is complex: take its real part" in message
 
 
 # How a refusal looks, and which cases are tried
@@ -433,7 +467,7 @@ def test_cases_are_new_each_time_unless_the_seed_is_fixed(check, monkeypatch):
 def test_a_function_takes_as_many_arguments_as_a_case_has(check):
     arguments = check.cases(np.random.default_rng(0))
     inspect.signature(check.spec).bind(*arguments)
-    assert isinstance(arguments, tuple) and len(arguments) >= 2
+    assert isinstance(arguments, tuple) and arguments
 
 
 # The machinery itself, on a check made here

@@ -76,13 +76,14 @@ def compile_for(
     model: keras.Model,
     learning_rate: float,
     steps: int,
+    warmup_steps: int | None = None,
     jit_compile: bool = True,
 ) -> None:
     """Compiles a model for a task: cross entropy and accuracy where an answer is asked for."""
     model.compile(
-        make_optimizer(learning_rate, steps),
+        make_optimizer(learning_rate, steps, warmup_steps),
         keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="sum_over_batch_size"
+            from_logits=True, reduction="mean_with_sample_weight"
         ),
         weighted_metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy")
