@@ -59,7 +59,7 @@ def legt(d_state: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def project(
-    x, t: float, d_state: int, points: int = 2000
+    x, t: float, d_state: int, points: int = 400
 ) -> np.ndarray:
     """Computes the coefficients of the history by quadrature: what LegS must arrive at.
 

@@ -326,7 +326,7 @@ def check_diagonal(A, B, C, delta):
     A = as_floating("A", A, allow_complex=True)
     B = as_floating("B", B, A.dtype, allow_complex=True)
     C = as_floating("C", C, A.dtype, allow_complex=True)
-    delta = as_floating("delta", delta)
+    delta = as_floating("delta", delta, A.dtype.real_dtype)
     check_shapes(
         A=(A, "D n"), B=(B, "D n"), C=(C, "D n"), delta=(delta, "D")
     )

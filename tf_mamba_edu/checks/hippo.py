@@ -101,9 +101,9 @@ def _on_both_sides(N):
     return A + np.tril(A, -1).T
 
 
-def _without_roots(N):
-    odd = 2.0 * np.arange(N) + 1
-    return -np.tril(np.outer(odd, odd), -1) - np.diag(np.arange(N) + 1)
+def _all_products(N):
+    root = np.sqrt(2 * np.arange(N) + 1)
+    return -np.outer(root, root)
 
 
 check_legs_matrix = Check(
@@ -144,8 +144,9 @@ check_legs_matrix = Check(
             "above the diagonal there should be zeros: a coefficient never asks a higher one.",
         ),
         Mistake(
-            _without_roots,
-            "the root is missing below the diagonal: sqrt((2 n + 1) (2 k + 1)).",
+            _all_products,
+            "the product of the roots stands everywhere here. It is right below the diagonal "
+            "only: on it belongs n + 1, above it 0.",
         ),
     ),
 )

@@ -41,7 +41,8 @@ def delay_model(initialization: str, seed: int) -> keras.Model:
             keras.layers.Dense(CHANNELS, use_bias=False, name="write"),
             S4D(D_STATE, initialization, seed=seed, name="s4d"),
             keras.layers.Dense(1, use_bias=False, name="read"),
-        ]
+        ],
+        name="delay",
     )
 
 
