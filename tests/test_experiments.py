@@ -5,6 +5,7 @@ The trainings here are tiny, and wait for no compiler; `experiment`, the command
 
 import builtins
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -979,7 +980,7 @@ def fit_models_made_anew(results, runs):
     assert len(names) == 1, names
     for name, run in runs.items():
         if run.seed == 0:
-            make_ssm = run.ssm and (lambda config=run.ssm.get_config(): S4D(**config))
+            make_ssm = run.ssm and functools.partial(S4D, **run.ssm.get_config())
             model = token_model(V, E, 1, make_ssm, d_state=2)
             results.load_weights(name, model)
             same(model.weights, run.model.weights)

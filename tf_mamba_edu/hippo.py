@@ -33,7 +33,7 @@ def legs(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     root = np.sqrt(
         2 * np.arange(check_positive_int("d_state", d_state)) + 1
     )
-    A = -np.tril(np.outer(root, root), -1)  # (N, N)
+    A = np.tril(-np.outer(root, root), -1)  # (N, N)
     return A - np.diag(np.arange(1.0, d_state + 1)), root
 
 
