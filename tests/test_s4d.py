@@ -126,6 +126,17 @@ def test_an_eigenvalue_of_zero_only_adds_up():
     close(kernel, [[0.5] * 4])
 
 
+@pytest.mark.parametrize("real", [False, True], ids=["complex", "real"])
+def test_the_precision_of_A_is_that_of_the_kernel(real):
+    want = term_by_term(*diagonal_systems(5, real=real), 9)
+    for dtype, other in (("float32", "float64"), ("float64", "float32")):
+        system = of_precision(diagonal_systems(5, real=real), dtype)
+        rest = of_precision(system[1:], other)
+        kernel = diagonal_kernel(system[0], *rest, 9)
+        assert kernel.dtype == dtype
+        close(kernel, want, 1e-5)
+
+
 @pytest.mark.parametrize("length", [np.int32(5), tf.constant(5)], ids=["numpy", "tensor"])
 def test_a_length_may_be_an_integer_of_numpy_or_tensorflow(length):
     system = diagonal_systems(4)

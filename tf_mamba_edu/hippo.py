@@ -58,9 +58,7 @@ def legt(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     return -np.outer(root, root) * sign, root
 
 
-def project(
-    x, t: float, d_state: int, points: int = 400
-) -> np.ndarray:
+def project(x, t: float, d_state: int, points: int = 400) -> np.ndarray:
     """Computes the coefficients of the history by quadrature: what LegS must arrive at.
 
     h_n = sqrt(2 n + 1) / t * integral of x(s) P_n(2 s / t - 1) ds from 0 to t: the polynomial of

@@ -6,6 +6,11 @@ EXPERIMENTS = {  # name -> module, function, what it is
         "main",
         "chapter 05: a memory of 500 steps (15 runs of half a minute)",
     ),
+    "letters": (
+        "letters",
+        "main",
+        "chapter 06: a model of letters to look at (one run of ten minutes)",
+    ),
     "selective_copying": (
         "selectivity",
         "main",

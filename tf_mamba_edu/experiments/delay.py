@@ -42,7 +42,6 @@ def delay_model(initialization: str, seed: int) -> keras.Model:
             S4D(D_STATE, initialization, seed=seed, name="s4d"),
             keras.layers.Dense(1, use_bias=False, name="read"),
         ],
-        name="delay",
     )
 
 

@@ -48,9 +48,12 @@ class Results:
         """Stores a model's weights as NAME-RUN.safetensors, and their checksum with the run."""
         path = self._weights_path(run)
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {w.path: np.asarray(w) for w in model.weights}
+        arrays = {
+            name: np.asarray(w) for name, w in weights_of(model).items()
+        }
         unfinished = path.with_suffix(".unfinished")
         save_file(arrays, unfinished)
+        os.chmod(unfinished, 0o644)  # the library makes it private
         os.replace(unfinished, path)
         self._content = self._read()
         self._content["sha256"][path.name] = sha256_of(path)
@@ -74,7 +77,8 @@ class Results:
                 f"{path.name} is damaged: its sha256 is not the one in {self.path.name}"
             )
         arrays = load_file(path)
-        wanted = {w.path: tuple(w.shape) for w in model.weights}
+        weights = weights_of(model)
+        wanted = {name: tuple(w.shape) for name, w in weights.items()}
         found = {name: a.shape for name, a in arrays.items()}
         if wanted != found:
             odd = sorted(
@@ -85,8 +89,8 @@ class Results:
             raise ValueError(
                 f"{path.name} does not fit the model; differing: {', '.join(odd)}"
             )
-        for w in model.weights:
-            w.assign(arrays[w.path])
+        for name, weight in weights.items():
+            weight.assign(arrays[name])
 
     def _weights_path(self, run):
         return self.folder / f"{self.name}-{run}.safetensors"
@@ -118,6 +122,13 @@ def complete(
     for i, name in enumerate(missing, start=done + 1):
         print(f"{results.name} {i} / {len(runs)}: {name}", flush=True)
         results.add(name, runs[name]())
+
+
+def weights_of(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns a model's weights by path, without the name that Keras counts up for each model."""
+    return {
+        w.path.removeprefix(model.name + "/"): w for w in model.weights
+    }
 
 
 def surroundings() -> dict:
