@@ -18,6 +18,7 @@ from tf_mamba_edu import checks
 from tf_mamba_edu.checks import Check, Mistake, NotYet, hippo, lti
 from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT, SEED_VARIABLE
 from tf_mamba_edu.hippo import legs, run_legs
+from tf_mamba_edu.s4d import diagonal_kernel
 
 SEEDS = range(10)
 
@@ -403,16 +404,44 @@ def test_the_number_of_steps_must_be_exact_in_chapter_05(wrong):
     assert "is too" in refused_politely(hippo.check_faded, wrong)
 
 
+@pytest.mark.parametrize("right", [32.77, 32.7, 98.2 / 3, 98 / np.log(20), np.float32(32.8)])
+def test_a_rounded_ratio_passes(right):
+    assert hippo.check_needed_ratio(right) is None
+
+
+def test_the_ratio_in_the_chapter_is_too_round_and_others_are_measured():
+    assert "nearly" in refused_politely(hippo.check_needed_ratio, 33)
+    for wrong in (32.5, 33.3, -32.77, 16.4):
+        assert "is too" in refused_politely(hippo.check_needed_ratio, wrong)
+
+
 def test_the_package_solves_the_exercises_of_chapter_05():
-    assert hippo.check_legs_matrix(lambda N: legs(N)[0]) is None
     assert hippo.check_online_memory(lambda x, N: run_legs(x, N)[-1]) is None
+    assert hippo.check_stored_kernel(kernel_from_weights) is None
+
+
+def kernel_from_weights(A_log, A_imag, C, log_dt, length, part=lambda K: K):
+    A, delta = -np.exp(A_log) + 1j * A_imag, np.exp([log_dt])
+    return part(diagonal_kernel(A[None], np.ones_like(A)[None], C[None], delta, length)[0])
+
+
+def test_a_sign_may_be_repaired_in_the_step_too():
+    def answer(x, N):
+        A, B = -legs(N)[0], legs(N)[1]  # the paper's
+        h = x[0] * np.eye(N)[0]
+        for k in range(1, len(x)):
+            A_bar = scipy.linalg.expm(np.log1p(1 / k) * -A)
+            h = A_bar @ h + np.linalg.solve(-A, (A_bar - np.eye(N)) @ B) * x[k]
+        return h
+
+    assert hippo.check_online_memory(answer) is None
 
 
 def test_a_complex_kernel_is_named():
-    message = refused_politely(
-        hippo.check_pair_kernel,
-        lambda A, B, C, delta, L: np.exp(np.arange(L)[:, None] * delta * A) @ (B * C),
-    )
+    def answer(*weights):
+        return kernel_from_weights(*weights, part=lambda K: tf.cast(K, tf.complex128))
+
+    message = refused_politely(hippo.check_stored_kernel, answer)
     assert "K is complex: take its real part" in message
 
 

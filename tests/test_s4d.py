@@ -264,12 +264,12 @@ def test_the_layer_is_the_recurrence_of_its_system(initialization):
 
 @initializations
 def test_a_call_equals_stepping(initialization):
-    layer, x = randomized(initialization), inputs()
+    layer, x = randomized(initialization), inputs(length=5)
     for state in (layer.zero_state(B), states_of(layer)):
         y, last_state = layer(x, initial_state=state, return_state=True)
-        assert y.shape == (B, L, D) and last_state.shape == (B, D, N)
+        assert y.shape == (B, 5, D) and last_state.shape == (B, D, N)
         close(layer(x, initial_state=state), y, 0)
-        for t in range(L):
+        for t in range(5):
             y_t, state = layer.step(x[:, t], state)
             close(y_t, y[:, t])
         close(state, last_state)
@@ -344,8 +344,10 @@ def test_real_states_may_be_odd_in_number(d_state):
 # Compiled, trained
 
 
-@pytest.mark.parametrize("mode", ["static", "unknown", "jit"])
-@kinds
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("legs", "static"), ("legs", "unknown"), ("legs", "jit"), ("real", "jit")],
+)
 def test_a_compiled_layer_equals_the_eager_one(kind, mode):
     layer = randomized(kind)
 
@@ -371,11 +373,10 @@ def loss_of(outputs):
 
 @kinds
 def test_gradients_equal_finite_differences(kind):
-    layer, epsilon = randomized(kind, d_state=4, channels=2, dtype="float64"), 1e-5
+    layer, rng = randomized(kind, d_state=4, channels=2, dtype="float64"), np.random.default_rng(3)
     x = tf.Variable(inputs(2, 4, 2, dtype="float64"))
     state = tf.Variable(states_of(layer, 2))
 
-    @tf.function(autograph=False)
     def loss():
         return loss_of([layer(x), layer(x[::-1], initial_state=state, return_state=True)])
 
@@ -383,18 +384,13 @@ def test_gradients_equal_finite_differences(kind):
     with tf.GradientTape() as tape:
         value = loss()
     for variable, gradient in zip(variables, tape.gradient(value, variables), strict=True):
-        before, differences = variable.numpy(), np.empty(variable.shape)
-        for index in np.ndindex(*variable.shape):
-            ends = []
-            for sign in (1, -1):
-                moved = before.copy()
-                moved[index] += sign * epsilon
-                variable.assign(moved)
-                ends.append(loss())
-            differences[index] = (ends[0] - ends[1]) / (2 * epsilon)
+        before = variable.numpy()
+        direction, ends = rng.normal(size=before.shape), []  # all entries at once
+        for epsilon in (1e-5, -1e-5):
+            variable.assign(before + epsilon * direction)
+            ends.append(loss())
+        close(tf.reduce_sum(gradient * direction), (ends[0] - ends[1]) / 2e-5, 1e-7)
         variable.assign(before)
-        close(gradient, differences, 1e-8)
-        assert np.any(differences)
 
 
 @kinds
@@ -430,9 +426,9 @@ def test_a_layer_learns_a_moving_average(kind, jit_compile):
     y = 0.5 * x + 0.5 * np.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
     layer = S4D(4, kind, dt_min=0.3, dt_max=0.5)
     model = keras.Sequential([keras.Input((12, 2)), layer])
-    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=jit_compile)
+    model.compile(keras.optimizers.SGD(0.3), "mse", jit_compile=jit_compile)
     before = [w.numpy() for w in layer.trainable_variables]
-    losses = model.fit(x, y, batch_size=16, epochs=12, verbose=0).history["loss"]
+    losses = model.fit(x, y, batch_size=16, epochs=15, verbose=0).history["loss"]
     assert model.jit_compile == jit_compile and losses[-1] < 0.3 * losses[0]
     assert len(before) == (5 if kind == "legs" else 4)
     for old, new in zip(before, layer.trainable_variables, strict=True):
@@ -779,21 +775,18 @@ def test_other_channels_than_those_built_for_are_named():
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        (np.zeros((B, D, N // 2)), "`initial_state` must have shape (B=3, D=4, N=6). Received: i"),
-        (np.zeros((1, D, N)), "`initial_state` must have shape (B=3, D=4, N=6). Received: i"),
-        (np.zeros((B, D + 1, N)), "`initial_state` must have shape (B=3, D=4, N=6). Received: i"),
-        (np.zeros((D, N)), "`initial_state` must have shape (B=3, D=4, N=6). Received: initial"),
-        (np.zeros((B, D, N), int), "`initial_state` must have a floating dtype"),
-        (np.zeros((B, D, N), complex), "Received: initial_state of dtype complex128"),
+        (np.zeros((B, D, N // 2)), "must have shape (B=3, D=4, N=6). Received: "),
+        (np.zeros((1, D, N)), "must have shape (B=3, D=4, N=6). Received: "),
+        (np.zeros((B, D + 1, N)), "must have shape (B=3, D=4, N=6). Received: "),
+        (np.zeros((D, N)), "must have shape (B=3, D=4, N=6). Received: "),
+        (np.zeros((B, D, N), int), "must have a floating dtype such as float32. Received: "),
+        (np.zeros((B, D, N), complex), "must have a floating dtype such as float32. Received: "),
     ],
+    ids=["pairs", "batch", "channels", "rank", "integers", "complex"],
 )
-@kinds
-def test_a_state_that_does_not_fit_is_named(kind, state, message):
-    refuses(message, built(kind), inputs(), initial_state=state)
-    message = message.replace("initial_state", "state")
-    refuses(
-        message.removesuffix(" initial").removesuffix(" i"), built(kind).step, inputs()[:, 0], state
-    )
+def test_a_state_that_does_not_fit_is_named(state, message):
+    refuses(f"`initial_state` {message}", built(), inputs(), initial_state=state)
+    refuses(f"`state` {message}", built().step, inputs()[:, 0], state)
 
 
 @pytest.mark.parametrize(

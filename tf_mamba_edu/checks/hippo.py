@@ -45,6 +45,13 @@ check_coefficients = Check(
     "rises: should h_1 be positive or negative?",
     mistakes=(
         Mistake(
+            lambda x, N: _coefficients(
+                x, N, 2 * np.arange(len(x)) / len(x) - 1
+            ),
+            "your u are the left edges of the pieces: with T = 4 they are -1, -0.5, 0, 0.5. A "
+            "sample belongs to the middle of its piece, half a piece further on.",
+        ),
+        Mistake(
             lambda x, N: _coefficients(x, N, factor=lambda m: 1),
             "the factor sqrt(2 n + 1) is missing: it makes the mean square of each polynomial 1.",
         ),
@@ -65,13 +72,6 @@ check_coefficients = Check(
         ),
         Mistake(
             lambda x, N: _coefficients(
-                x, N, (_middles(len(x)) + 1) / 2
-            ),
-            "your u runs from 0 to 1. Legendre's polynomials are orthogonal on -1 ... 1, and "
-            "nowhere else.",
-        ),
-        Mistake(
-            lambda x, N: _coefficients(
                 x, N, np.linspace(-1, 1, len(x))
             ),
             "your u runs from end to end, so that the first and the last piece count only half. "
@@ -81,72 +81,6 @@ check_coefficients = Check(
             _fitted,
             "this is the least-squares fit to the samples. For many samples it comes to the same; "
             "here each coefficient is asked for by itself, as a plain mean.",
-        ),
-    ),
-)
-
-
-def _legs(N, sign=-1, diagonal=lambda n: n + 1):
-    """LegS entry by entry and, by its options, wrong variants."""
-    A = np.zeros((N, N))
-    for n in range(N):
-        for k in range(n):
-            A[n, k] = sign * np.sqrt((2 * n + 1) * (2 * k + 1))
-        A[n, n] = sign * diagonal(n)
-    return A
-
-
-def _on_both_sides(N):
-    A = _legs(N)
-    return A + np.tril(A, -1).T
-
-
-def _all_products(N):
-    root = np.sqrt(2 * np.arange(N) + 1)
-    return -np.outer(root, root)
-
-
-check_legs_matrix = Check(
-    name="legs_matrix",
-    spec=lambda N: _legs(N),
-    outputs=("A",),
-    cases=lambda rng: (int(rng.integers(2, 30)),),
-    hint="for N = 2 it is [[-1, 0], [-sqrt(3), -2]]. Print yours, and go through the three cases "
-    "of the formula: n > k, n = k, n < k.",
-    mistakes=(
-        Mistake(
-            lambda N: _legs(N, sign=1),
-            "the sign is that of the HiPPO paper, which writes h' = -A h + B x. In h' = A h + B x "
-            "the minus sign stands in A, or the state blows up.",
-        ),
-        Mistake(
-            lambda N: _legs(N, diagonal=lambda n: -(n + 1)),
-            "the diagonal is positive: the minus sign stands in front of the whole brace, n + 1 "
-            "included.",
-        ),
-        Mistake(
-            lambda N: _legs(N).T,
-            "the triangle lies above the diagonal. A row n looks at the coefficients k < n, so "
-            "the entries stand below it.",
-        ),
-        Mistake(
-            lambda N: _legs(N, diagonal=lambda n: n),
-            "the diagonal is -n here; it should be -(n + 1). With a 0 at its top h_0, the running "
-            "mean, would add up the inputs and never fade.",
-        ),
-        Mistake(
-            lambda N: _legs(N, diagonal=lambda n: 2 * n + 1),
-            "the diagonal is -(2 n + 1), what the product of the roots gives for n = k. It has a "
-            "formula of its own, n + 1.",
-        ),
-        Mistake(
-            _on_both_sides,
-            "above the diagonal there should be zeros: a coefficient never asks a higher one.",
-        ),
-        Mistake(
-            _all_products,
-            "the product of the roots stands everywhere here. It is right below the diagonal "
-            "only: on it belongs n + 1, above it 0.",
         ),
     ),
 )
@@ -208,6 +142,15 @@ def _projected(x, N):
     return np.array(h)
 
 
+def _legs(N, below=-1, diagonal=-1):
+    """LegS entry by entry and, by its signs, wrong variants."""
+    A = diagonal * np.diag(np.arange(1.0, N + 1))
+    for n in range(N):
+        for k in range(n):
+            A[n, k] = below * np.sqrt((2 * n + 1) * (2 * k + 1))
+    return A
+
+
 def _same_step(k, T):
     return 1 / T
 
@@ -216,9 +159,9 @@ def _log_step(k, T):
     return np.log((k + 1) / k)
 
 
-def _online(x, N, step=_log_step, sign=1):
-    """The recurrence and, by step and sign, wrong ones."""
-    A, B = sign * _legs(N), np.sqrt(2 * np.arange(N) + 1)
+def _online(x, N, step=_log_step, below=-1, diagonal=-1):
+    """The recurrence and, by its step and its signs, wrong ones."""
+    A, B = _legs(N, below, diagonal), np.sqrt(2 * np.arange(N) + 1)
     rest = -np.linalg.solve(A, B)  # under a constant input of 1
     h = x[0] * np.eye(N)[0]
     for k in range(1, len(x)):
@@ -232,22 +175,34 @@ check_online_memory = Check(
     spec=_projected,
     outputs=("h",),
     cases=_samples_case,
-    hint="repair first what makes a constant history grow. Then compare the first coefficient "
-    "with the mean of the samples.",
+    hint="two things are known of any history: while it is constant the state rests, and its "
+    "first coefficient is the mean. Does your function keep both?",
     mistakes=(
         Mistake(
-            lambda x, N: _online(x, N, _same_step, sign=-1),
-            "both bugs are still there. One makes the state grow, the other lets the past fade.",
+            lambda x, N: _online(x, N, _same_step, 1, 1),
+            "both bugs are still there. One makes the state grow even if the history is constant, "
+            "the other lets the past fade.",
         ),
         Mistake(
             lambda x, N: _online(x, N, _same_step),
-            "the step is the same at every sample. That is S4's form: the past fades. In LegS "
-            "all samples count alike, so that the longer the history, the less one more changes.",
+            "one bug is gone: the state is stable now, and a constant history rests. But its "
+            "steps are all alike, as in S4's form, and so the past fades. In LegS all samples "
+            "count alike: the longer the history, the less one more changes.",
         ),
         Mistake(
-            lambda x, N: _online(x, N, sign=-1),
-            "the sign is still turned: legs returns the A of h' = A h + B x, minus sign included. "
-            "With -A the state grows.",
+            lambda x, N: _online(x, N, below=1, diagonal=1),
+            "one bug is gone: the steps are right now. But the state still grows, even if the "
+            "history is constant: which sign has the matrix in h' = A h + B x?",
+        ),
+        Mistake(
+            lambda x, N: _online(x, N, _same_step, diagonal=1),
+            "you turned the sign below the diagonal only. The eigenvalues of a triangular matrix "
+            "are its diagonal, and that is still positive. The second bug is there too.",
+        ),
+        Mistake(
+            lambda x, N: _online(x, N, diagonal=1),
+            "the steps are right now. But you turned the sign below the diagonal only, and the "
+            "eigenvalues of a triangular matrix are its diagonal: still positive.",
         ),
         Mistake(
             lambda x, N: _online(x, N, lambda k, T: 1 / k),
@@ -261,6 +216,18 @@ check_online_memory = Check(
         ),
         Mistake(
             lambda x, N: _online(
+                x, N, lambda k, T: np.log(k / (k + 1))
+            ),
+            "your step is negative: log(k / (k + 1)) leads from k + 1 back to k, and a stable "
+            "system that runs backwards grows. Turn the fraction over.",
+        ),
+        Mistake(
+            lambda x, N: _online(x, N, lambda k, T: np.log(k + 1)),
+            "log(k + 1) is the moment at which the step ends, in logarithmic time. Its length is "
+            "the difference of two such moments.",
+        ),
+        Mistake(
+            lambda x, N: _online(
                 x, N, lambda k, T: np.log((k + 2) / (k + 1))
             ),
             "off by one: before x[k] comes in, the state knows k samples, x[0] ... x[k-1]. The "
@@ -270,77 +237,138 @@ check_online_memory = Check(
 )
 
 
-def _pairs_case(rng):
+def _weights_case(rng):
     n, length = (int(v) for v in rng.integers((2, 6), (5, 11)))
-    A = -rng.uniform(0.2, 0.8, n) + 1j * rng.uniform(1, 8, n)
-    B_bar, C = rng.normal(size=(2, n)) + 1j * rng.normal(size=(2, n))
-    return A, B_bar, C, float(rng.uniform(0.1, 0.3)), length
+    A_log, A_imag = (
+        np.log(rng.uniform(0.2, 0.8, n)),
+        rng.uniform(1, 8, n),
+    )
+    C = rng.normal(size=n) + 1j * rng.normal(size=n)
+    log_dt = float(np.log(rng.uniform(0.1, 0.3)))
+    return A_log, A_imag, C, log_dt, length
 
 
-def _all_states(A, B_bar, C, delta, length):
+def _all_states(A_log, A_imag, C, log_dt, length):
     """Both of each pair, step by step: what is left of one tap."""
-    A_bar = np.exp(delta * np.concatenate([A, A.conj()]))  # (2 n,)
-    h = np.concatenate([B_bar, B_bar.conj()])
-    C, K = np.concatenate([C, C.conj()]), []
+    A = np.append(-np.exp(A_log), -np.exp(A_log)).astype(complex)
+    A += 1j * np.append(A_imag, -A_imag)  # (2 n,)
+    A_bar, C = np.exp(np.exp(log_dt) * A), np.append(C, C.conj())
+    h, K = (A_bar - 1) / A, []  # the tap has come in
     for _ in range(length):
         K.append((C @ h).real)
         h = A_bar * h
     return np.array(K)
 
 
-def _one_of_each(A, B_bar, C, delta, length, first=0):
-    """The complex sum over the given states alone, (length,)."""
-    k = first + np.arange(length)[:, None]
-    return np.exp(k * delta * A) @ (C * B_bar)
+def _stored(
+    A_log,
+    A_imag,
+    C,
+    log_dt,
+    length,
+    sign=-1,
+    step=np.exp,
+    B_bar=lambda A, delta: (np.exp(delta * A) - 1) / A,
+    first=0,
+    part=lambda powers, weights: 2 * (powers @ weights).real,
+):
+    """The kernel by the formula and, by its options, wrong ones."""
+    A, delta = sign * np.exp(A_log) + 1j * A_imag, step(log_dt)
+    k = first + np.arange(length)[:, None]  # (L, 1)
+    return part(np.exp(k * delta * A), C * B_bar(A, delta))
 
 
-def _powers_of_A(A, B_bar, C, delta, length):
-    powers = A ** np.arange(length)[:, None]
-    return 2 * (powers @ (C * B_bar)).real
-
-
-def _real_factors(A, B_bar, C, delta, length):
-    powers = np.exp(np.arange(length)[:, None] * delta * A)
-    return 2 * powers.real @ (C.real * B_bar.real)
-
-
-check_pair_kernel = Check(
-    name="pair_kernel",
+check_stored_kernel = Check(
+    name="stored_kernel",
     spec=_all_states,
     outputs=("K",),
-    cases=_pairs_case,
-    hint="write out one pair: what it contributes and what its mirror image contributes. Entry 0 "
-    "is twice the real part of the sum of C B_bar.",
+    cases=_weights_case,
+    hint="go in three steps and look at each: A and delta (is Re A negative, delta positive?), "
+    "then A_bar and B_bar, then the sum over both of each pair. Entry 0 has no power of A_bar yet.",
     mistakes=(
         Mistake(
-            lambda *args: _one_of_each(*args).real,
+            lambda *args: _stored(*args, sign=1),
+            "the real part of A is positive, and your kernel grows. A_log is the logarithm of "
+            "-Re A: the minus sign is not stored, you have to write it.",
+        ),
+        Mistake(
+            lambda *args: _stored(*args, step=lambda d: d),
+            "log_dt is used as the step size. It is the logarithm of delta, and negative for any "
+            "delta below 1.",
+        ),
+        Mistake(
+            lambda *args: _stored(
+                *args, part=lambda p, w: (p @ w).real
+            ),
             "a factor 2 is missing: the other state of each pair contributes the same real part.",
         ),
         Mistake(
-            _real_factors,
+            lambda *args: _stored(*args, B_bar=lambda A, delta: delta),
+            "B_bar is delta here, which is Euler's rule. The zero-order hold has (A_bar - 1) / A, "
+            "entry by entry.",
+        ),
+        Mistake(
+            lambda *args: _stored(*args, B_bar=lambda A, delta: 1),
+            "B_bar is missing. B is 1, but B_bar is not: it is what one step of a held input of "
+            "1 leaves in the state.",
+        ),
+        Mistake(
+            lambda *args: _stored(
+                *args, part=lambda p, w: 2 * p.real @ w.real
+            ),
             "you took the real part of each factor. Multiply and add up as complex numbers, and "
             "take the real part once, at the end.",
         ),
         Mistake(
-            lambda *args: 2 * np.abs(_one_of_each(*args)),
-            "this is the size of the sum, which is never negative. A number and its conjugate add "
-            "up to twice the real part.",
-        ),
-        Mistake(
-            lambda *args: 2 * _one_of_each(*args, first=1).real,
+            lambda *args: _stored(*args, first=1),
             "your kernel is one step ahead: it starts at power 1. A tap is read in the step in "
             "which it arrives: entry 0 has k = 0.",
         ),
+    ),
+)
+
+
+_TURN, _FADE = 2 * np.pi * 500 / 32, np.log(20)  # omega t and a t
+
+
+check_needed_ratio = Check(
+    name="needed_ratio",
+    spec=_TURN / _FADE,
+    outputs=("needed_ratio",),
+    tolerance=5e-3,
+    hint="write down omega t, the angle after the whole 500 steps, and a t, the exponent at which "
+    "5 percent are left. Their ratio is the ratio you want.",
+    mistakes=(
         Mistake(
-            lambda A, B, C, d, L: (
-                2 * _one_of_each(A, B, C, 1.0, L).real
-            ),
-            "delta is missing: k steps are a time of k delta, so the exponent is k delta A.",
+            33,
+            "nearly: that is the number rounded. Give one more digit, or let Python compute it.",
         ),
         Mistake(
-            _powers_of_A,
-            "these are powers of A itself, the matrix of continuous time. A step multiplies by "
-            "A_bar = exp(delta A).",
+            _TURN / _FADE / 2 / np.pi,
+            "this counts turns. omega t is an angle in radians, and one turn has 2 pi of them.",
+        ),
+        Mistake(
+            _TURN,
+            "this lets a t be 1, where a mode has faded to 1 / e, 37 percent. It may fade "
+            "further, to 5 percent: at which a t is that?",
+        ),
+        Mistake(
+            _TURN / np.log10(20),
+            "this is a logarithm to base 10. e^(-a t) = 0.05 asks for the natural one, np.log.",
+        ),
+        Mistake(
+            _FADE / _TURN,
+            "this is the inverse, Re A / Im A. The imaginary part turns and stands above the line.",
+        ),
+        Mistake(
+            _TURN / _FADE / 500,
+            "the angle is that of one step here, and the fading that of 500. Take both over the "
+            "same time; then neither the steps nor delta matter.",
+        ),
+        Mistake(
+            500 / 32,
+            "these are the turns. An angle is measured in radians, and it still has to be divided "
+            "by the a t at which 5 percent are left.",
         ),
     ),
 )
@@ -383,14 +411,24 @@ check_rank_one = Check(
             "sides.",
         ),
         Mistake(
+            lambda *args: _corrected(*args, below=-1),
+            "below the line stands 1 minus the sum. From s = p @ (b / d) - s * (p @ (p / d)) the "
+            "last term comes over to the left, where s is, and there it is a plus.",
+        ),
+        Mistake(
+            lambda *args: _corrected(*args, below=0),
+            "nothing is divided by 1 + p @ (p / d): you took s = p @ (b / d). But s is p @ x, and "
+            "x has the correction in it already.",
+        ),
+        Mistake(
+            lambda d, p, b: b / (d + p**2),
+            "this keeps only the diagonal of p p^T. Each row also holds p_n p_m for all the other "
+            "m: what do all rows have in common?",
+        ),
+        Mistake(
             _undivided,
             "the correction is not divided by d: in x = (b - s p) / d the division is for both "
             "terms.",
-        ),
-        Mistake(
-            lambda *args: _corrected(*args, sign=1, below=-1),
-            "this solves the system with diag(d) - p p^T. Here the rank-1 term is added, and "
-            "both signs turn.",
         ),
         Mistake(
             lambda d, p, b: b / d,
