@@ -123,7 +123,7 @@ def main(folder: Path | None = None) -> Results:
         return measured
 
     def s4d():
-        return S4D(d_state=64)
+        return S4D(d_state=64, name="ssm")
 
     runs = {}
     for seed in range(SEEDS):
@@ -155,7 +155,7 @@ def ablation(folder: Path | None = None) -> Results:
             name = f"{selective}-{seed}"
 
             def make_ssm(names=names):
-                return PartlySelectiveSSM(names, dt_rank=4)
+                return PartlySelectiveSSM(names, dt_rank=4, name="ssm")
 
             runs[name] = lambda n=name, s=seed, m=make_ssm: run(n, s, m)
         for rank in RANKS:

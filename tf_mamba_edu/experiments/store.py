@@ -40,9 +40,9 @@ class Results:
 
     def add(self, run: str, result: dict) -> None:
         """Stores the result of one run, and with what it was made."""
-        self._content = self._read()  # another process may have added
-        self.runs[run] = {**result, "made_with": surroundings()}
-        self._write()
+        content = self._read()  # another process may have added
+        content["runs"][run] = {**result, "made_with": surroundings()}
+        self._write(content)
 
     def save_weights(self, run: str, model: keras.Model) -> None:
         """Stores a model's weights as NAME-RUN.safetensors, and their checksum with the run."""
@@ -55,9 +55,9 @@ class Results:
         save_file(arrays, unfinished)
         os.chmod(unfinished, 0o644)  # the library makes it private
         os.replace(unfinished, path)
-        self._content = self._read()
-        self._content["sha256"][path.name] = sha256_of(path)
-        self._write()
+        content = self._read()
+        content["sha256"][path.name] = sha256_of(path)
+        self._write(content)
 
     def load_weights(self, run: str, model: keras.Model) -> None:
         """Gives a model the weights of a run.
@@ -100,12 +100,13 @@ class Results:
             return json.loads(self.path.read_text("utf-8"))
         return {"experiment": self.name, "runs": {}, "sha256": {}}
 
-    def _write(self):
+    def _write(self, content):
         self.folder.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".unfinished")
-        text = json.dumps(self._content, indent=1, sort_keys=True)
+        text = json.dumps(content, indent=1, sort_keys=True)
         unfinished.write_text(text + "\n", "utf-8")
         os.replace(unfinished, self.path)
+        self._content = content
 
 
 def complete(

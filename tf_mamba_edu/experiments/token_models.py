@@ -181,6 +181,9 @@ def train(
                 manager.latest_checkpoint
             ).assert_consumed()
             history = json.loads(log.numpy())
+    if history and after_epoch is not None:
+        if after_epoch(history[-1]["step"]):
+            epochs = []  # it was about to end when it was interrupted
     bar = keras.utils.Progbar(
         sum(stage.steps for stage in stages),
         stateful_metrics=["length", "loss"],
