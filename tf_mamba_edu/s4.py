@@ -12,10 +12,10 @@ from tf_mamba_edu.validation import check_positive_int
 
 
 def s4_kernel(Lambda, P, B, C, delta: float, length: int) -> np.ndarray:
-    """Computes the kernel of A = diag(Lambda) - P P* through its generating function.
+    """Computes the kernel of A = diag(Lambda) - P P* without powers.
 
-    Algorithm 1 of arXiv 2111.00396, for the bilinear rule: the sum of K_k z^k is known in closed
-    form; at the L roots of unity it is the Fourier transform of K. The low-rank part is taken
+    Through its generating function, algorithm 1 of arXiv 2111.00396, for the bilinear rule:
+    the sum of K_k z^k is known in closed form; at the L roots of unity it is the Fourier transform of K. The low-rank part is taken
     care of by Woodbury's identity, what is left are Cauchy sums. Time O(L N), where all powers
     of a full matrix take O(L N^2).
 
@@ -49,7 +49,7 @@ def s4_kernel(Lambda, P, B, C, delta: float, length: int) -> np.ndarray:
 
 
 def end_of_series(Lambda, P, C, delta, length) -> np.ndarray:
-    """Returns C A_bar^L: what turns an endless sum into one of L terms, (N,).
+    """Returns C A_bar^L (N,): it cuts an endless sum to L terms.
 
     S4 does not compute it: it learns the difference C - C A_bar^L instead of C. O(N^3 log L).
     """

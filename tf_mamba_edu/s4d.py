@@ -78,8 +78,9 @@ def initial_eigenvalues(
 
 
 def diagonal_kernel(A, B, C, delta, length: int) -> tf.Tensor:
-    """Computes the kernel of diagonal systems as a product with a Vandermonde matrix.
+    """Computes the kernel of diagonal systems in one product.
 
+    The matrix of all powers is called after Vandermonde:
     K_k = 2 Re(sum over n of C_n B_bar_n exp(k Delta A_n)), section 3.2 of arXiv 2206.11893, by the
     zero-order hold; without the 2 where A is real. Time and memory O(D L N).
 
@@ -105,21 +106,21 @@ def diagonal_kernel(A, B, C, delta, length: int) -> tf.Tensor:
 
 
 def vandermonde(A, delta, steps) -> tf.Tensor:
-    """Returns exp(k Delta A), which is A_bar^k, for each k of steps (L,): (D, n, L)."""
+    """Returns exp(k Delta A) = A_bar^k for k in steps: (D, n, L)."""
     times = delta[:, None] * tf.cast(steps, delta.dtype)  # (D, L)
     return tf.exp(A[:, :, None] * promote(times, A.dtype)[:, None, :])
 
 
 def real_part(z) -> tf.Tensor:
-    """Returns z plus its conjugate, 2 Re(z); z itself where it is real."""
+    """Returns z plus its conjugate, 2 Re(z); z itself if real."""
     return 2 * tf.math.real(z) if z.dtype.is_complex else z
 
 
 def as_real_system(A, B, C) -> tuple[tf.Tensor, ...]:
-    """Writes diagonal systems as real ones with full matrices, for the functions of `lti`.
+    """Writes diagonal systems as real ones with full matrices.
 
-    A conjugate pair a +- i w is a rotation with a decay, [[a, -w], [w, a]], acting on the real and
-    the imaginary part. O(D N^2).
+    For the functions of `lti`. A conjugate pair a +- i w is a rotation with a decay,
+    [[a, -w], [w, a]], acting on the real and the imaginary part. O(D N^2).
 
     Args:
         A: (D, n) complex diagonals, one of each conjugate pair.
@@ -212,7 +213,7 @@ class S4D(SequenceLayer):
         self.built = True
 
     def system(self) -> tuple[tf.Tensor, ...]:
-        """Returns (A, B, C, delta) of all channels: (D, n) three times, and (D,)."""
+        """Returns (A, B, C, delta): (D, n) three times, and (D,)."""
         A, C = -tf.exp(self.A_log), self.C[0]  # (D, n)
         if self._paired:
             A, C = (
@@ -222,9 +223,9 @@ class S4D(SequenceLayer):
         return A, tf.ones_like(A), C, tf.exp(self.log_dt)
 
     def call(self, x, initial_state=None, return_state=False):
-        """Maps (B, L, D) to y, or to (y, last_state (B, D, N)), by FFT convolution.
+        """Maps (B, L, D) to y, or to (y, last_state (B, D, N)).
 
-        A state that comes in, or is asked for, costs O(B D L N) more.
+        By FFT convolution; a state that comes in, or is asked for, costs O(B D L N) more.
         """
         x = as_sequence("x", x, self.compute_dtype)
         u = tf.cast(x, self.variable_dtype)  # (B, L, D)

@@ -100,7 +100,10 @@ class Task:
         Raises:
             ValueError: if the length has no room for the task.
         """
-        self.batch(1, length, seed=seed)  # bad arguments fail here
+        check_positive_int("batch_size", batch_size)
+        if steps is not None:
+            check_positive_int("steps", steps)
+        self.batch(1, length, seed=(seed, 0))  # bad arguments fail here
 
         def batches() -> Iterator[Batch]:
             step = 0
