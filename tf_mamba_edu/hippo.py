@@ -18,7 +18,8 @@ def legs(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     """Builds the matrices of HiPPO-LegS, scaled Legendre.
 
     The whole history, equally weighted: theorem 2 of arXiv 2008.07669, in the form
-    h'(t) = (A h(t) + B x(t)) / t. Without 1 / t they are S4's time-invariant form (arXiv 2111.00396, equation 2). O(N^2).
+    h'(t) = (A h(t) + B x(t)) / t. Without 1 / t they are S4's time-invariant form
+    (arXiv 2111.00396, equation 2). O(N^2).
 
     Args:
         d_state: N, how many polynomials.
@@ -62,7 +63,8 @@ def project(x, t: float, d_state: int, points: int = 400) -> np.ndarray:
     """Computes the coefficients of the history by quadrature.
 
     What LegS must arrive at, h_n = sqrt(2 n + 1) / t * integral of x(s) P_n(2 s / t - 1) ds
-    from 0 to t: the polynomial of degree N - 1 nearest to x on [0, t] in the sense of least squares. O(points N).
+    from 0 to t: the polynomial of degree N - 1 nearest to x on [0, t] in the sense of least
+    squares. O(points N).
 
     Args:
         x: a function of an array of times.

@@ -15,9 +15,9 @@ def s4_kernel(Lambda, P, B, C, delta: float, length: int) -> np.ndarray:
     """Computes the kernel of A = diag(Lambda) - P P* without powers.
 
     Through its generating function, algorithm 1 of arXiv 2111.00396, for the bilinear rule:
-    the sum of K_k z^k is known in closed form; at the L roots of unity it is the Fourier transform of K. The low-rank part is taken
-    care of by Woodbury's identity, what is left are Cauchy sums. Time O(L N), where all powers
-    of a full matrix take O(L N^2).
+    the sum of K_k z^k is known in closed form; at the L roots of unity it is the Fourier
+    transform of K. The low-rank part is taken care of by Woodbury's identity, what is left are
+    Cauchy sums. Time O(L N), where all powers of a full matrix take O(L N^2).
 
     Args:
         Lambda: (N,) complex eigenvalues of the normal part.
