@@ -119,7 +119,7 @@
       height: 250,
       sliders: [
         { label: "time gone by (steps)", min: 100, max: 1000, step: 50, value: 600 },
-        { label: "numbers of state N", min: 2, max: 40, step: 1, value: 12 },
+        { label: "numbers of state N", min: 2, max: 40, step: 1, value: 24 },
       ],
       draw(svg, [now, N]) {
         const signal = t => (Math.sin(0.011 * t) + Math.sin(0.029 * t + 1) + Math.sin(0.053 * t + 4) + Math.sin(0.071 * t + 2)) / 4;
