@@ -268,8 +268,12 @@ def run_progress(options: argparse.Namespace) -> int:
 def run_experiment(options: argparse.Namespace) -> int:
     """Makes the runs of an experiment that its folder does not hold yet."""
     folder = options.folder
-    if folder.exists() and not folder.is_dir():
-        return _refuse(f"{folder} is not a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return _refuse(
+            f"{folder}: the folder cannot be made: {error.strerror}"
+        )
     module, function, _ = EXPERIMENTS[options.name]
     experiment = import_module(f"tf_mamba_edu.experiments.{module}")
     results = getattr(experiment, function)(folder)

@@ -135,7 +135,7 @@
         }
         const recalled = t => legendre(2 * t / now - 1).reduce((sum, p, n) => sum + h[n] * p, 0);
         const plot = axes(svg, { x: 40, y: 30, width: 500, height: 180 }, [0, 1000], [-1, 1], "step", "signal (gray) and recalled history (blue)");
-        plot.curve(signal, { stroke: GRAY, "stroke-width": 5, "stroke-opacity": 0.5 });
+        plot.curve(signal, { stroke: GRAY, "stroke-width": 5 });
         let d = "";
         for (let i = 0; i <= 300; i++) d += (i ? "L" : "M") + plot.x(now * i / 300).toFixed(1) + " " + plot.y(Math.max(-1, Math.min(1, recalled(now * i / 300)))).toFixed(1);
         element("path", { d, fill: "none", stroke: BLUE, "stroke-width": 2 }, svg);
