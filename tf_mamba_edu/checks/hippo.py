@@ -328,7 +328,7 @@ check_stored_kernel = Check(
 )
 
 
-_TURN, _FADE = 2 * np.pi * 500 / 32, np.log(20)  # omega t and a t
+_TURN, _FADE = 2 * np.pi * 800 / 50, np.log(50)  # omega t and a t
 
 
 check_needed_ratio = Check(
@@ -336,11 +336,11 @@ check_needed_ratio = Check(
     spec=_TURN / _FADE,
     outputs=("needed_ratio",),
     tolerance=5e-3,
-    hint="write down omega t, the angle after the whole 500 steps, and a t, the exponent at which "
-    "5 percent are left. Their ratio is the ratio you want.",
+    hint="write down omega t, the angle after the whole 800 steps, and a t, the exponent at which "
+    "2 percent are left. Their ratio is the ratio you want.",
     mistakes=(
         Mistake(
-            33,
+            26,
             "nearly: that is the number rounded. Give one more digit, or let Python compute it.",
         ),
         Mistake(
@@ -350,25 +350,25 @@ check_needed_ratio = Check(
         Mistake(
             _TURN,
             "this lets a t be 1, where a mode has faded to 1 / e, 37 percent. It may fade "
-            "further, to 5 percent: at which a t is that?",
+            "further, to 2 percent: at which a t is that?",
         ),
         Mistake(
-            _TURN / np.log10(20),
-            "this is a logarithm to base 10. e^(-a t) = 0.05 asks for the natural one, np.log.",
+            _TURN / np.log10(50),
+            "this is a logarithm to base 10. e^(-a t) = 0.02 asks for the natural one, np.log.",
         ),
         Mistake(
             _FADE / _TURN,
             "this is the inverse, Re A / Im A. The imaginary part turns and stands above the line.",
         ),
         Mistake(
-            _TURN / _FADE / 500,
-            "the angle is that of one step here, and the fading that of 500. Take both over the "
+            _TURN / _FADE / 800,
+            "the angle is that of one step here, and the fading that of 800. Take both over the "
             "same time; then neither the steps nor delta matter.",
         ),
         Mistake(
-            500 / 32,
+            800 / 50,
             "these are the turns. An angle is measured in radians, and it still has to be divided "
-            "by the a t at which 5 percent are left.",
+            "by the a t at which 2 percent are left.",
         ),
     ),
 )

@@ -30,7 +30,8 @@ STAGES = (
     Stage(length=128, steps=950, batch_size=16),
     Stage(length=256, steps=1520, batch_size=8),
 )
-ABLATION_STAGES = STAGES[:3]
+AT_ONCE = (Stage(length=256, steps=3800, batch_size=8),)  # as many tokens
+ABLATION_STAGES = STAGES[:2]
 SELECTIVE = {  # what depends on the input
     "none": (),
     "B": ("B",),
@@ -111,14 +112,17 @@ def train_and_measure(
 
 
 def main(folder: Path | None = None) -> Results:
-    """Makes the runs of S6 and S4D at length 256 that are not stored yet: three seeds each."""
+    """Makes the runs of S6 and S4D at length 256 that are not stored yet: three seeds each.
+
+    And one of S6 that trains at length 256 from the start.
+    """
     results = Results("selective_copying", folder)
 
-    def run(name, make_ssm, rate, seed):
+    def run(name, make_ssm, rate, seed, stages=STAGES):
         model = model_of(seed, make_ssm)
         backup = results.folder / f"{name}.backup"
-        measured = train_and_measure(model, rate, seed, STAGES, backup)
-        if seed == 0:
+        measured = train_and_measure(model, rate, seed, stages, backup)
+        if seed == 0 and stages is STAGES:
             results.save_weights(name, model)
         return measured
 
@@ -134,12 +138,14 @@ def main(folder: Path | None = None) -> Results:
             runs[name] = lambda n=name, r=rate, s=seed: run(
                 n, s4d, r, s
             )
+    name = f"s6 at once-{S6_RATE}-0"
+    runs[name] = lambda: run(name, None, S6_RATE, 0, AT_ONCE)
     complete(results, runs)
     return results
 
 
 def ablation(folder: Path | None = None) -> Results:
-    """Makes the runs at length 128 that are not stored yet: what is selective, and Delta's rank."""
+    """Makes the runs at length 64 that are not stored yet: what is selective, and Delta's rank."""
     results = Results("selection_ablation", folder)
 
     def run(name, seed, make_ssm=None, **block):
