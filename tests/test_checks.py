@@ -14,8 +14,8 @@ import pytest
 import scipy.linalg
 import tensorflow as tf
 
-from tf_mamba_edu import checks
-from tf_mamba_edu.checks import Check, Mistake, NotYet, hippo, lti
+from tf_mamba_edu import checks, selective_scan
+from tf_mamba_edu.checks import Check, Mistake, NotYet, hippo, lti, selectivity
 from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT, SEED_VARIABLE
 from tf_mamba_edu.hippo import legs, run_legs
 from tf_mamba_edu.s4d import diagonal_kernel
@@ -62,7 +62,7 @@ def changed(check, change):
 
 
 def test_every_chapter_with_exercises_has_checks():
-    chapters = {"continuous", "discretization", "lti", "hippo"}
+    chapters = {"continuous", "discretization", "lti", "hippo", "selectivity"}
     assert {case.id.split(".")[0] for case in CHECKS} >= chapters
     assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 6 * len(chapters)
 
@@ -379,6 +379,7 @@ def test_a_batch_may_be_run_at_once():
     [
         ("04_recurrence_and_convolution", lti.check_repaired_recurrence),
         ("05_hippo_and_s4d", hippo.check_online_memory),
+        ("06_selectivity", selectivity.check_state_after),
     ],
 )
 def test_the_code_given_in_the_sheet_has_both_bugs(sheet, check):
@@ -443,6 +444,151 @@ def test_a_complex_kernel_is_named():
 
     message = refused_politely(hippo.check_stored_kernel, answer)
     assert "K is complex: take its real part" in message
+
+
+# Chapter 06: the same
+
+
+@pytest.mark.parametrize("check", [c.values[0] for c in CHECKS if c.id.startswith("selectivity.")])
+def test_no_mistake_of_chapter_06_is_taken_for_another_in_many_cases(check, monkeypatch):
+    for seed in range(100 if check.cases else 1):
+        monkeypatch.setenv(SEED_VARIABLE, str(seed))
+        for mistake in check.mistakes:
+            assert problem(check, mistake.answer).startswith(f"{check.name}: {mistake.message}"), (
+                seed
+            )
+
+
+@pytest.mark.parametrize("right", [-1.1, -1.0986, -np.log(3), np.float32(-1.099)])
+def test_a_rounded_bias_passes(right):
+    assert selectivity.check_needed_bias(right) is None
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, -1.2, 3])
+def test_other_biases_are_measured(wrong):
+    assert "is too" in refused_politely(selectivity.check_needed_bias, wrong)
+
+
+def step_by_scan(h, x, delta, A, B, C):
+    one_step = [v[None, None] for v in (x, delta, B, C)]
+    options = {"initial_state": h[None], "return_last_state": True, "method": "recurrent"}
+    y, state = selective_scan(*one_step[:2], A, *one_step[2:], **options)
+    return state[0], y[0, 0]
+
+
+def gates_by_scan(f, i, a):
+    """The package's own steps, from an input of 1 into an empty state and none afterwards."""
+    z, B = selectivity.check_any_gates.spec(f, i, a)
+    for f_t, i_t, z_t, B_t in zip(f, i, z, B, strict=True):
+        x, z_t, B_t = (np.reshape(v, (1, -1, 1)) for v in ([1.0, 0.0], [z_t] * 2, [B_t] * 2))
+        A, C, options = np.array([[-a]]), np.ones((1, 2, 1)), {"method": "recurrent"}
+        y = selective_scan(x, z_t, A, B_t, C, delta_softplus=True, **options)
+        np.testing.assert_allclose(y[0, :, 0], [i_t, f_t * i_t], rtol=1e-9)
+    return z, B
+
+
+def test_the_package_solves_the_exercises_of_chapter_06():
+    assert selectivity.check_selective_step(step_by_scan) is None
+    assert selectivity.check_any_gates(gates_by_scan) is None
+
+
+def test_outputs_in_the_wrong_order_or_of_the_wrong_weights_are_refused():
+    def swapped(h, x, delta, A, B, C):
+        return step_by_scan(h, x, delta, A, C, B)
+
+    check = selectivity.check_selective_step
+    assert "h is off by" in refused_politely(check, swapped)
+    assert "h has shape" in refused_politely(check, lambda *args: step_by_scan(*args)[::-1])
+
+
+def wide(function):
+    return lambda delta: function(delta.astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        lambda d: d + tf.math.log(-tf.math.expm1(-d)),
+        lambda d: np.where(d > 20, d, np.log(np.expm1(np.minimum(d, 20)))),
+        wide(lambda d: d + np.log(1 - np.exp(-d))),
+    ],
+    ids=["TensorFlow", "two branches", "float64"],
+)
+def test_other_ways_to_undo_softplus_pass(right):
+    assert selectivity.check_delta_to_bias(right) is None
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinities_are_told_apart_by_their_places():
+    check = selectivity.check_delta_to_bias
+    for answer, seen in (
+        (lambda d: tf.math.log(tf.exp(d) - 1), "broken at both ends"),
+        (wide(lambda d: np.log(np.exp(d) - 1)), "the small end is right now"),
+        (lambda d: d + np.log1p(-np.exp(-d)), "the large end is right now"),
+        (lambda d: np.log(d / (1 - d)), "holds nan or infinity"),
+        (lambda d: np.full(len(d), np.inf), "holds nan or infinity"),
+    ):
+        assert seen in refused_politely(check, answer)
+
+
+def masked(change):
+    """The repaired function of the sheet, after a change of its arguments."""
+
+    def answer(*arguments):
+        x, pre, bias, A, B, mask = change(*arguments)
+        return selectivity.check_state_after.spec(x, pre, bias, A, B, mask)
+
+    return answer
+
+
+def test_a_mask_may_be_applied_in_other_ways():
+    def far_down(x, pre, bias, A, B, mask):
+        pre = np.where(mask[:, None], pre, -1e4)
+        return x, pre, bias, A, B, np.ones_like(mask)
+
+    def left_out(x, pre, bias, A, B, mask):
+        return x[mask], pre[mask], bias, A, B[mask], mask[mask]
+
+    for change in (far_down, left_out):
+        assert selectivity.check_state_after(masked(change)) is None
+
+
+def counter(delta, B):
+    """What the sheet makes of a design: three steps and three inputs, one a token."""
+
+    def answer(tokens):
+        steps, inputs = (np.float64(v)[tokens][None, :, None] for v in (delta, B))
+        A, ones = -np.ones((1, 1)), np.ones((1, len(tokens), 1))
+        return selective_scan(ones, steps, A, inputs, ones, method="recurrent")[0, :, 0]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "delta, B",
+    [((0, 1e-6, 50), (0, 1e6, 0)), ((1e-7, 1e-7, 20), (0, 1e7, 0)), ((0, 1e-4, 30), (9, 1e4, 0))],
+)
+def test_any_design_that_counts_passes(delta, B):
+    assert selectivity.check_ones_since_reset(counter(delta, B)) is None
+
+
+@pytest.mark.parametrize(
+    "delta, B, seen",
+    [
+        ((0, 0, 9), (0, 1, 0), "the output is always 0"),
+        ((0, 1, 5), (0, 1, 0), "with Delta = 1 a one adds 1"),
+        ((0, 20, 20), (0, 0.05, 0), "each one takes the place"),
+        ((1e-6, 1e-6, 1e-6), (0, 1e6, 0), "a reset does not clear"),
+        ((0, 1e-6, 10), (0, 1e6, 0.1), "the reset counts itself"),
+        ((1e-6, 1e-6, 20), (1e6, 1e6, 0), "the zeros too"),
+        ((20, 1e-6, 20), (0, 1e6, 0), "the ones in a row"),
+        ((0, 0.1, 20), (0, 10, 0), "y is off by up to"),
+        ((0, 1e-6, 20), (0, 1, 0), "y is off by up to"),
+    ],
+)
+def test_a_design_is_known_by_what_the_scan_makes_of_it(delta, B, seen):
+    check = selectivity.check_ones_since_reset
+    assert seen in refused_politely(check, counter(delta, B))
 
 
 # How a refusal looks, and which cases are tried

@@ -965,13 +965,16 @@ def test_the_runs_of_selective_copying_are_what_their_names_say(untrained, tmp_p
         kind, rate, seed = name.split("-")
         measured = results.runs[name]
         assert (measured["learning_rate"], measured["seed"]) == (float(rate), int(seed))
-        assert run.stages == selectivity.STAGES and run.block == {}
-        assert run.backup.parent == tmp_path
-        if kind == "s6":
+        at_once = kind == "s6 at once"
+        assert run.stages == (selectivity.AT_ONCE if at_once else selectivity.STAGES)
+        assert run.block == {} and run.backup.parent == tmp_path
+        if kind.startswith("s6"):
             assert run.ssm is None
         else:
             assert kind == "s4d" and type(run.ssm) is S4D and run.ssm.d_state == 64
     stored = {path.name for path in tmp_path.glob("*.safetensors")}
+    for name in [n for n in untrained if n.startswith("s6 at once")]:
+        assert untrained.pop(name).seed == 0  # no weights are stored of it
     wanted = {f"selective_copying-{n}.safetensors" for n in untrained if n.endswith("-0")}
     assert stored == wanted == set(json.loads(results.path.read_text())["sha256"])
     fit_models_made_anew(results, untrained)
@@ -990,6 +993,15 @@ def fit_models_made_anew(results, runs):
             model = token_model(V, E, 1, make_ssm, d_state=2)
             results.load_weights(name, model)
             same(model.weights, run.model.weights)
+
+
+def test_starting_at_once_costs_as_many_tokens():
+    tokens = [
+        sum(stage.steps * stage.batch_size * stage.length for stage in stages)
+        for stages in (selectivity.STAGES, selectivity.AT_ONCE)
+    ]
+    assert tokens[1] == pytest.approx(tokens[0], rel=0.01)
+    assert selectivity.AT_ONCE[0].length == selectivity.STAGES[-1].length
 
 
 def test_the_runs_of_the_ablation_are_what_their_names_say(untrained, tmp_path):

@@ -41,8 +41,8 @@ def legs(d_state: int) -> tuple[np.ndarray, np.ndarray]:
 def legt(d_state: int) -> tuple[np.ndarray, np.ndarray]:
     """Builds the matrices of HiPPO-LegT, translated Legendre: a window that slides.
 
-    Theorem 1 of arXiv 2008.07669 for a window of length 1, h'(t) = A h(t) + B x(t); for a window
-    of length theta divide both by theta. O(N^2).
+    In the orthonormal basis. Theorem 1 of arXiv 2008.07669 for a window of length 1,
+    h'(t) = A h(t) + B x(t); for a window of length theta divide both by theta. O(N^2).
 
     Args:
         d_state: N, how many polynomials.
@@ -74,7 +74,12 @@ def project(x, t: float, d_state: int, points: int = 400) -> np.ndarray:
 
     Returns:
         (N,) coefficients.
+
+    Raises:
+        ValueError: if t is not positive.
     """
+    if not t > 0:
+        raise ValueError(f"`t` must be positive. Received: t={t!r}")
     u, weight = legendre.leggauss(points)  # on [-1, 1]
     values = x((u + 1) * t / 2) * weight / 2  # (points,)
     return values @ orthonormal_legendre(u, d_state)
@@ -176,6 +181,14 @@ def legs_eigenvalues(d_state: int) -> np.ndarray:
 
     Returns:
         (N / 2,) complex numbers.
+
+    Raises:
+        ValueError: if d_state is not a positive even integer.
     """
+    if check_positive_int("d_state", d_state) % 2:
+        raise ValueError(
+            f"`d_state` must be even: eigenvalues come in conjugate pairs. "
+            f"Received: d_state={d_state}"
+        )
     eigenvalues, *_ = normal_plus_low_rank(d_state)
     return eigenvalues[eigenvalues.imag > 0]

@@ -31,9 +31,10 @@ def s4_kernel(Lambda, P, B, C, delta: float, length: int) -> np.ndarray:
         (L,) kernel.
 
     Raises:
-        ValueError: if length is not a positive integer.
+        ValueError: if length is not a positive integer, or the vectors differ in shape.
     """
     L = check_positive_int("length", length)
+    Lambda, P, B, C = vectors(Lambda=Lambda, P=P, B=B, C=C)
     z = np.exp(-2j * np.pi * np.arange(L) / L)  # (L,)
     C_cut = C - end_of_series(Lambda, P, C, delta, L)  # (N,)
     resolvent = (
@@ -46,6 +47,19 @@ def s4_kernel(Lambda, P, B, C, delta: float, length: int) -> np.ndarray:
     half = (1 + z) / 2
     spectrum = CB - CP * half * PB / (1 + half * PP)  # (L,)
     return np.fft.ifft(spectrum).real
+
+
+def vectors(**arrays) -> list[np.ndarray]:
+    """Returns the arguments as complex arrays (N,), if they have one and the same N."""
+    found = {name: np.asarray(v, complex) for name, v in arrays.items()}
+    N = found["Lambda"].size
+    for name, array in found.items():
+        if array.shape != (N,):
+            raise ValueError(
+                f"`{name}` must have shape (N,) = ({N},), as Lambda has. "
+                f"Received: {name} of shape {array.shape}"
+            )
+    return list(found.values())
 
 
 def end_of_series(Lambda, P, C, delta, length) -> np.ndarray:

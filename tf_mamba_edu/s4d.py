@@ -129,7 +129,15 @@ def as_real_system(A, B, C) -> tuple[tf.Tensor, ...]:
 
     Returns:
         (A, B, C) of shapes (D, N, N), (D, N) and (D, N), real, with N = 2 n.
+
+    Raises:
+        ValueError: if A is real.
     """
+    if not tf.as_dtype(A.dtype).is_complex:
+        raise ValueError(
+            "`A` must be complex, one of each conjugate pair. "
+            f"Received: A of dtype {A.dtype}"
+        )
     a, w = (
         tf.linalg.diag(tf.math.real(A)),
         tf.linalg.diag(tf.math.imag(A)),
@@ -150,7 +158,8 @@ class S4D(SequenceLayer):
 
     After arXiv 2206.11893: one system a channel, (B, L, D) to (B, L, D), zero-order hold. A is
     stored as log(-Re A) and Im A, so that the real part stays negative whatever is learned. B is 1,
-    since C can learn what B could. State and weights are float32 under mixed precision. Time
+    since C can learn what B could. State and weights are float32 under mixed precision. It knows no
+    masks: behind the end of a padded sequence its state goes on to fade. Time
     O(B D L log L + D L N).
 
     Args:
@@ -176,6 +185,12 @@ class S4D(SequenceLayer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
+        if self.variable_dtype not in ("float32", "float64"):
+            raise ValueError(
+                "`dtype` must keep weights in float32 or float64, for there are no complex "
+                "numbers of half precision; mixed_float16 and mixed_bfloat16 do. "
+                f"Received: dtype={self.variable_dtype}"
+            )
         self.d_state = check_positive_int("d_state", d_state)
         initial_eigenvalues(initialization, d_state, seed)
         check_step_range(dt_min, dt_max)
@@ -239,6 +254,8 @@ class S4D(SequenceLayer):
         y = tf.cast(y, x.dtype)
         if not return_state:
             return y
+        if initial_state is None:
+            initial_state = self.zero_state(tf.shape(x)[0])
         state = self._as_pairs("initial_state", initial_state, x)
         return y, self._as_numbers(self._state_after(u, state, L))
 
@@ -284,8 +301,6 @@ class S4D(SequenceLayer):
 
     def _as_pairs(self, name, state, x):
         """A state (B, D, N) of real numbers as one of complex numbers (B, D, N / 2)."""
-        if state is None:
-            state = self.zero_state(tf.shape(x)[0])
         state = as_floating(
             name, state, tf.as_dtype(self.variable_dtype)
         )

@@ -57,6 +57,8 @@ class Task:
     def batch(self, batch_size: int, length: int, *, seed) -> Batch:
         """Draws one batch; the same seed draws the same. O(B L).
 
+        Batch i of `dataset(..., seed=s)` is the one of seed (s, i); seed 5 is the same as (5, 0).
+
         Args:
             batch_size: B, how many sequences.
             length: L, tokens in each.
@@ -91,7 +93,7 @@ class Task:
         Args:
             batch_size: B, how many sequences a batch.
             length: L, tokens in each.
-            seed: an integer.
+            seed: an integer, or several.
             steps: how many batches; without end if None.
 
         Returns:

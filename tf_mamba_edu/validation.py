@@ -21,7 +21,8 @@ def as_floating(
         allow_complex: whether complex numbers will do too.
 
     Raises:
-        ValueError: if `value` is not made of floating point numbers.
+        ValueError: if `value` is not made of floating point numbers, or complex where `dtype` is
+            real.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return tf.constant(value, dtype or tf.float32)
@@ -40,7 +41,14 @@ def as_floating(
             f"`{name}` must have a floating dtype such as float32. "
             f"Received: {name} of dtype {tensor.dtype.name}"
         )
-    return tensor if dtype is None else promote(tensor, dtype)
+    if dtype is None:
+        return tensor
+    if tensor.dtype.is_complex and not dtype.is_complex:
+        raise ValueError(
+            f"`{name}` must be real here, as the other arguments are. "
+            f"Received: {name} of dtype {tensor.dtype.name}"
+        )
+    return promote(tensor, dtype)
 
 
 def promote(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -14,7 +14,7 @@ EXPERIMENTS = {  # name -> module, function, what it is
     "selective_copying": (
         "selectivity",
         "main",
-        "chapter 06: S6 and S4D at length 256 (12 runs of ten minutes)",
+        "chapter 06: S6 and S4D at length 256 (13 runs of ten minutes)",
     ),
     "selection_ablation": (
         "selectivity",

@@ -30,7 +30,8 @@ STAGES = (
     Stage(length=128, steps=950, batch_size=16),
     Stage(length=256, steps=1520, batch_size=8),
 )
-AT_ONCE = (Stage(length=256, steps=3800, batch_size=8),)  # as many tokens
+# As many tokens as all stages together.
+AT_ONCE = (Stage(length=256, steps=3800, batch_size=8),)
 ABLATION_STAGES = STAGES[:2]
 SELECTIVE = {  # what depends on the input
     "none": (),

@@ -38,6 +38,11 @@ class Results:
         """What each run measured, by its name."""
         return self._content["runs"]
 
+    def reread(self) -> dict[str, dict]:
+        """Returns `runs` as the file has them now."""
+        self._content = self._read()
+        return self.runs
+
     def add(self, run: str, result: dict) -> None:
         """Stores the result of one run, and with what it was made."""
         content = self._read()  # another process may have added
@@ -97,7 +102,14 @@ class Results:
 
     def _read(self):
         if self.path.exists():
-            return json.loads(self.path.read_text("utf-8"))
+            try:
+                content = json.loads(self.path.read_text("utf-8"))
+                content["runs"], content["sha256"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{self.path.name} is damaged; put it back, or remove it to begin anew"
+                ) from error
+            return content
         return {"experiment": self.name, "runs": {}, "sha256": {}}
 
     def _write(self, content):
@@ -122,6 +134,8 @@ def complete(
     done = len(runs) - len(missing)
     for i, name in enumerate(missing, start=done + 1):
         print(f"{results.name} {i} / {len(runs)}: {name}", flush=True)
+        if name in results.reread():
+            continue  # another process has made it meanwhile
         results.add(name, runs[name]())
 
 

@@ -107,7 +107,7 @@ def accuracy(
         model: from token ids (B, L) to logits (B, L, V).
         task: what to ask.
         length: L, tokens a sequence.
-        sequences: how many fresh ones.
+        sequences: how many fresh ones, rounded down to whole batches.
         batch_size: how many at once.
         seed: of the sequences; not one that training has used.
 
