@@ -34,7 +34,7 @@ def s4_kernel(Lambda, P, B, C, delta: float, length: int) -> np.ndarray:
         ValueError: if length is not a positive integer, or the vectors differ in shape.
     """
     L = check_positive_int("length", length)
-    Lambda, P, B, C = vectors(Lambda=Lambda, P=P, B=B, C=C)
+    Lambda, P, B, C = as_vectors(Lambda=Lambda, P=P, B=B, C=C)
     z = np.exp(-2j * np.pi * np.arange(L) / L)  # (L,)
     C_cut = C - end_of_series(Lambda, P, C, delta, L)  # (N,)
     resolvent = (
@@ -49,7 +49,7 @@ def s4_kernel(Lambda, P, B, C, delta: float, length: int) -> np.ndarray:
     return np.fft.ifft(spectrum).real
 
 
-def vectors(**arrays) -> list[np.ndarray]:
+def as_vectors(**arrays) -> list[np.ndarray]:
     """Returns the arguments as complex arrays (N,), if they have one and the same N."""
     found = {name: np.asarray(v, complex) for name, v in arrays.items()}
     N = found["Lambda"].size
