@@ -27,10 +27,11 @@ import pytest
 import tensorflow as tf
 
 from tf_mamba_edu import S4D, MambaConfig, MambaLM, SelectiveSSM
-from tf_mamba_edu.experiments import EXPERIMENTS, delay, letters, selectivity, store
+from tf_mamba_edu.experiments import EXPERIMENTS, delay, induction, letters, selectivity, store
 from tf_mamba_edu.experiments.selectivity import SELECTIVE, PartlySelectiveSSM
 from tf_mamba_edu.experiments.store import Results, complete, sha256_of
 from tf_mamba_edu.experiments.token_models import (
+    SmoothedCrossentropy,
     Stage,
     accuracy,
     compile_for,
@@ -420,6 +421,33 @@ def test_only_answers_that_are_asked_for_count():
     close(wanted["loss"], -said[np.arange(len(asked)), asked].mean())
     close(wanted["accuracy"], (said.argmax(-1) == asked).mean())
     assert measure(np.argmax(model(tokens), -1).astype("int32"))["accuracy"] == 1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
+def test_smoothing_asks_for_a_share_of_every_token(smoothing):
+    tokens, targets, weights = TASK.batch(6, 9, seed=1)
+    logits = np.random.default_rng(0).normal(size=(6, 9, V)).astype("float32")
+    loss = SmoothedCrossentropy(smoothing)(targets, logits, weights)
+    said = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    each = [
+        -(1 - smoothing) * said[b, t, targets[b, t]] - smoothing * said[b, t].mean()
+        for b, t in np.argwhere(weights > 0)
+    ]
+    close(loss, np.mean(each), 1e-5)
+
+
+def test_a_smoothed_loss_is_saved_with_its_smoothing():
+    loss = SmoothedCrossentropy(0.3)
+    again = SmoothedCrossentropy.from_config(loss.get_config())
+    assert again.smoothing == 0.3 and again.reduction == "mean_with_sample_weight"
+
+
+def test_a_model_is_compiled_with_the_smoothing_asked_for():
+    model = dense_model()
+    compile_for(model, 0.1, steps=9, jit_compile=False)
+    assert model.loss.smoothing == 0
+    compile_for(model, 0.1, steps=9, jit_compile=False, label_smoothing=0.25)
+    assert model.loss.smoothing == 0.25
 
 
 # Accuracy
@@ -1193,6 +1221,69 @@ def test_the_run_of_letters_is_stored_with_its_weights(monkeypatch, tmp_path):
     same(other.weights, made.weights)
 
 
+# Induction
+
+
+@pytest.fixture
+def quick_induction(monkeypatch):
+    """Steps cost nothing, and the share of right answers is made up, test after test."""
+    shares, told = [], {}
+
+    def compile_for(model, rate, steps, **options):
+        told.update(rate=rate, steps=steps, **options)
+
+    def train(model, task, stages, *, seed, after_epoch, **options):
+        told.update(seed=seed, stages=stages, task=task)
+        for step in range(50, stages[0].steps + 1, 50):
+            if after_epoch(step):
+                break
+        return [{"step": step, "accuracy": 1.0}]
+
+    def accuracy(model, task, length, sequences=256, seed=10_000, **_):
+        told.setdefault("asked", []).append((length, seed))
+        return {"tokens": shares.pop(0) if shares else 0.5}
+
+    for name, made_up in {"compile_for": compile_for, "train": train}.items():
+        monkeypatch.setattr(induction, name, made_up)
+    monkeypatch.setattr(induction, "accuracy", accuracy)
+    monkeypatch.setattr(induction, "token_model", lambda *_: dense_model())
+    return shares, told
+
+
+def test_induction_ends_when_99_percent_are_right(quick_induction):
+    shares, told = quick_induction
+    shares += [0.1, 0.98, 0.99, 0.2]
+    _, curve, history = induction.learn_induction(seed=4)
+    assert curve == {50: 0.1, 100: 0.98, 150: 0.99} and history[-1]["step"] == 150
+    assert told["seed"] == 4 and told["task"] == induction.TASK
+    assert set(told["asked"]) == {(256, 10_000)} and told["steps"] == 300
+
+
+def test_induction_ends_after_300_steps_at_length_32(quick_induction):
+    _, told = quick_induction
+    _, curve, _ = induction.learn_induction()
+    assert list(curve) == [50, 100, 150, 200, 250, 300]
+    assert told["stages"] == [Stage(32, 300, 64)]
+
+
+def test_the_runs_of_induction_are_what_their_names_say(quick_induction, monkeypatch, tmp_path):
+    made, told = [], quick_induction[1]
+
+    def learn(make_ssm, seed, smoothing):
+        made.append((make_ssm and make_ssm(), seed, smoothing))
+        return dense_model(), {300: 0.5}, [{"step": 300}]
+
+    monkeypatch.setattr(induction, "learn_induction", learn)
+    results = induction.main(tmp_path)
+    assert len(made) == 9
+    for (name, run), (ssm, seed, smoothing) in zip(results.runs.items(), made, strict=True):
+        assert name.endswith(f"-{seed}") and run["seed"] == seed
+        assert run["label_smoothing"] == smoothing == (0 if "plain" in name else 0.2)
+        assert type(ssm) is S4D if name.startswith("s4d") else ssm is None
+        assert run["accuracy"] == {"32": {"tokens": 0.5}, "256": {"tokens": 0.5}}
+    assert set(told["asked"]) == {(32, 20_000), (256, 20_000)}  # none that ended a training
+
+
 # All experiments, and what is stored of them
 
 
@@ -1269,9 +1360,14 @@ def test_stored_runs_have_the_length_that_the_script_has_now(path):
             assert len(run["losses"]) == delay.STEPS // 200, name
         elif path.stem == "letters":
             assert run["steps"] == letters.STEPS
+        elif path.stem == "induction":
+            last = list(run["curve"])[-1]
+            assert run["history"][-1]["step"] == int(last) <= induction.STAGE.steps
+            assert run["curve"][last] >= induction.ENOUGH or int(last) == induction.STAGE.steps
         else:
-            ablation = path.stem == "selection_ablation"
+            ablation, at_once = path.stem == "selection_ablation", "at once" in name
             stages = selectivity.ABLATION_STAGES if ablation else selectivity.STAGES
+            stages = selectivity.AT_ONCE if at_once else stages
             steps = {s.length: s.steps for s in stages}
             assert run["history"][-1]["step"] == sum(steps.values()), name
             assert [e["length"] for e in run["history"]] == [
@@ -1282,11 +1378,14 @@ def test_stored_runs_have_the_length_that_the_script_has_now(path):
 
 @stored_files
 def test_stored_weights_are_whole(path):
-    content, stores = content_of(path), path.stem != "selection_ablation"
+    content = content_of(path)
+    stores = path.stem not in ("selection_ablation", "induction")
     for name, checksum in content["sha256"].items():
         assert sha256_of(path.with_name(name)) == checksum, name
     assert {stored_run(path, name) for name in content["sha256"]} == {
-        run for run in content["runs"] if stores and run.split("-")[-1] == "0"
+        run
+        for run in content["runs"]
+        if stores and run.split("-")[-1] == "0" and "at once" not in run
     }
 
 

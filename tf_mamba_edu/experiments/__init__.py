@@ -6,6 +6,11 @@ EXPERIMENTS = {  # name -> module, function, what it is
         "main",
         "chapter 05: a memory of 500 steps (15 runs of half a minute)",
     ),
+    "induction": (
+        "induction",
+        "main",
+        "chapter 06: induction with S6 and S4D (9 runs of a minute)",
+    ),
     "letters": (
         "letters",
         "main",

@@ -72,19 +72,47 @@ class Stage:
     batch_size: int
 
 
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross entropy with targets of 1 - s for the right token and s spread over all V.
+
+    Without smoothing, a loss near 0 has no gradient left: short sequences are answered, and
+    whether a memory would last for long ones makes no difference any more. With it, the best
+    logits are finite, and a memory that fades with the distance misses them.
+
+    Args:
+        smoothing: s, from 0 to 1.
+    """
+
+    def __init__(self, smoothing: float):
+        super().__init__(reduction="mean_with_sample_weight")
+        self.smoothing = smoothing
+
+    def call(self, y_true, y_pred):
+        ids = tf.cast(y_true, tf.int32)  # (B, L)
+        wanted = tf.one_hot(ids, y_pred.shape[-1])  # (B, L, V)
+        return keras.losses.categorical_crossentropy(
+            wanted,
+            y_pred,
+            from_logits=True,
+            label_smoothing=self.smoothing,
+        )
+
+    def get_config(self):
+        return {"smoothing": self.smoothing}
+
+
 def compile_for(
     model: keras.Model,
     learning_rate: float,
     steps: int,
     warmup_steps: int | None = None,
     jit_compile: bool = True,
+    label_smoothing: float = 0.0,
 ) -> None:
     """Compiles a model for a task: cross entropy and accuracy where an answer is asked for."""
     model.compile(
         make_optimizer(learning_rate, steps, warmup_steps),
-        keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="mean_with_sample_weight"
-        ),
+        SmoothedCrossentropy(label_smoothing),
         weighted_metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         ],
