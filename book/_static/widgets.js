@@ -192,6 +192,32 @@
         return `the marked token keeps ${Math.exp(-marked).toFixed(2)} of the state and writes ${(1 - Math.exp(-marked)).toFixed(2)} of the input`;
       },
     },
+    select: {
+      title: "A state that hears symbols and noise, with one step size for each",
+      height: 230,
+      sliders: [
+        { label: "Δ at the symbols", min: 0, max: 6, step: 0.05, value: 0.3 },
+        { label: "Δ in the noise", min: 0, max: 1, step: 0.01, value: 0.3 },
+      ],
+      draw(svg, [atSymbols, inNoise]) {
+        const symbols = { 2: 2, 5: -1.5, 8: 1, 24: -2, 27: 1.5 }; // place -> value
+        const plot = axes(svg, { x: 40, y: 30, width: 500, height: 160 }, [0, 34], [-2.2, 2.2], "position", "input (bars) and state (dots)");
+        const states = [];
+        let h = 0, wrong = 0, last = 0;
+        for (let i = 1; i <= 33; i++) {
+          const heard = symbols[i] !== undefined;
+          if (heard) last = symbols[i];
+          const x = heard ? last : 0.8 * Math.sin(12.9 * i * i); // noise, the same each time
+          const keep = Math.exp(-(heard ? atSymbols : inNoise));
+          plot.bar(i, x, 8, { fill: heard ? ORANGE : GRAY, "fill-opacity": 0.4, stroke: heard ? ORANGE : GRAY });
+          h = keep * h + (1 - keep) * x;
+          if (i > 1) wrong += Math.abs(h - last) / 32;
+          states.push([i, h]);
+        }
+        plot.points(states, BLUE);
+        return `mean distance between the state and the last symbol: ${wrong.toFixed(2)}; after 15 tokens of noise ${(100 * Math.exp(-15 * inNoise)).toFixed(0)} % of a symbol is left`;
+      },
+    },
   };
 
   let count = 0;
