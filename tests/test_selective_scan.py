@@ -15,7 +15,7 @@ from tf_mamba_edu import selective_scan
 from tf_mamba_edu.scan import fused
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("selective_scan_*.npz"))
-METHODS = ("recurrent", "fused")
+METHODS = ("recurrent", "associative", "fused")
 NAMES = ("x", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state")
 REQUIRED = NAMES[:5]
 SMALL = dict(batch=2, length=5)
@@ -448,8 +448,8 @@ def test_no_steps_are_refused(method):
         run(arrays(length=0), method)
 
 
-@pytest.mark.parametrize("method", ["associative", "fast", None])
+@pytest.mark.parametrize("method", ["parallel", "fast", None])
 def test_an_unknown_method_is_refused(method):
-    known = '"auto", "recurrent", "fused"'
+    known = '"auto", "recurrent", "associative", "fused"'
     with pytest.raises(ValueError, match=rf"`method` must be one of {known}.*method={method!r}"):
         run(arrays(), method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tf_mamba_edu.scan.associative import associative_scan
 from tf_mamba_edu.scan.fused import fused_scan
 from tf_mamba_edu.scan.recurrent import recurrent_scan
 from tf_mamba_edu.validation import (
@@ -12,7 +13,11 @@ from tf_mamba_edu.validation import (
     check_shapes,
 )
 
-METHODS = {"recurrent": recurrent_scan, "fused": fused_scan}
+METHODS = {
+    "recurrent": recurrent_scan,
+    "associative": associative_scan,
+    "fused": fused_scan,
+}
 
 
 def choose_method(method: str):
@@ -61,7 +66,8 @@ def selective_scan(
         delta_bias: (D,) added to delta first, or None.
         delta_softplus: whether delta goes through softplus (after delta_bias).
         initial_state: (B, D, N) state before the first step; zeros if None.
-        method: "recurrent" (the plain loop), "fused" (compiled, recomputing) or "auto" (fused).
+        method: "recurrent" (the plain loop), "associative" (a parallel scan, all steps in memory),
+            "fused" (compiled, recomputing) or "auto" (fused).
         return_last_state: whether to return the last state too.
 
     Returns:
