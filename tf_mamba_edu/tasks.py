@@ -42,7 +42,7 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """How often a blind guess is right: 1 / number of symbols."""
+        """Share of right answers of a blind guess, 1 / number of symbols."""
         return 1 / (self.vocab_size - self.specials)
 
     @property

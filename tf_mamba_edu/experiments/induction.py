@@ -37,7 +37,7 @@ def learn_induction(
         label_smoothing: of the loss, see `SmoothedCrossentropy`.
 
     Returns:
-        (model, {step: share of right answers at 256}, history of `train`).
+        The model, its shares of right answers at 256 by step, and the history of `train`.
     """
     keras.utils.set_random_seed(seed)
     model = token_model(TASK.vocab_size, 64, 2, make_ssm)

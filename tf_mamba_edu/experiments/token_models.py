@@ -140,7 +140,8 @@ def accuracy(
         seed: of the sequences; not one that training has used.
 
     Returns:
-        {"tokens": share of right answers, "sequences": share of sequences with all right}.
+        The share of right answers as "tokens", and of sequences with all answers right as
+        "sequences".
     """
     right, asked = [], []
     for i in range(max(1, sequences // batch_size)):
