@@ -28,7 +28,7 @@ HIDDEN = -1e4  # softplus of it is 0, in float16 too: a step of size 0 leaves th
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
 class DeltaBiasInitializer(keras.initializers.Initializer):
-    """Draws Delta log-uniformly from [dt_min, dt_max] and returns its inverse softplus.
+    """Draws Delta log-uniformly, and returns its inverse softplus.
 
     So softplus(bias) is a Delta of the scales wanted, whatever the input adds to it later. The
     paper (section 3.6) writes Uniform; the official code, followed here, draws log-uniformly,
@@ -153,7 +153,7 @@ class SelectiveSSM(SequenceLayer):
         self.built = True
 
     def select(self, x) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns Delta before bias and softplus, B and C, all computed from x.
+        """Computes Delta before bias and softplus, B and C from x.
 
         Args:
             x: (..., D) input.
@@ -167,7 +167,7 @@ class SelectiveSSM(SequenceLayer):
         return self.dt_proj(low_rank), B, C
 
     def step_sizes(self, x) -> tf.Tensor:
-        """Returns Delta = softplus(dt_proj(...) + bias), the step size of each channel and time.
+        """Computes step sizes, Delta = softplus(dt_proj(...) + bias).
 
         Args:
             x: (..., D) input.
@@ -183,7 +183,7 @@ class SelectiveSSM(SequenceLayer):
     def call(
         self, x, initial_state=None, return_state=False, mask=None
     ):
-        """Runs the layer on (B, L, D); returns y, or (y, last_state (B, D, N)).
+        """Maps (B, L, D) to y, or to (y, last_state (B, D, N)).
 
         Where a mask (B, L) hides a step, Delta is 0 there, and the state stays as it is.
         """

@@ -29,7 +29,7 @@ def learn_induction(
     seed: int = 0,
     label_smoothing: float = 0.2,
 ) -> tuple[keras.Model, dict[int, float], list[dict]]:
-    """Trains two blocks of width 64 at length 32 until 99 % are right at 256, or 300 steps.
+    """Trains at length 32 until 99 % are right at 256, or 300 steps.
 
     Args:
         make_ssm: makes the SSM of a block; `SelectiveSSM` if None.

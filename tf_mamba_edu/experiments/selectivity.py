@@ -45,7 +45,7 @@ RANKS = (1, 2, 16)  # of Delta; "all" has ceil(64 / 16) = 4
 
 
 class PartlySelectiveSSM(SelectiveSSM):
-    """`SelectiveSSM` with some of the arrows from x to Delta, B and C cut.
+    """`SelectiveSSM` with arrows from x to Delta, B or C cut.
 
     What is not selective is a learned constant: B and C (N,), and Delta = softplus(bias).
 
