@@ -292,7 +292,7 @@ def test_mixed_precision_keeps_the_residual_sum_and_the_state_in_float32():
         (block, {"n_layers": True}, "`n_layers` must be a positive integer. Received: n_layers=T"),
         (block, {"dt_rank": 0}, "`dt_rank` must be a positive integer. Received: dt_rank=0"),
         (block, {"dt_min": 1.0}, "0 < dt_min <= dt_max. Received: dt_min=1.0, dt_max=0.1"),
-        (block, {"method": "associative"}, "`method` must be .* Received: method='associative'"),
+        (block, {"method": "parallel"}, "`method` must be .* Received: method='parallel'"),
         (residual, {"d_state": -1}, "`d_state` must be a positive integer. Received: d_state=-1"),
     ],
 )

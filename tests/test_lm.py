@@ -300,7 +300,7 @@ def test_an_empty_batch_gives_empty_logits():
         ({"expand": 0}, "`expand` must be a positive integer. Received: expand=0"),
         ({"dt_rank": 0}, "`dt_rank` must be a positive integer. Received: dt_rank=0"),
         ({"dt_min": 0.5}, "0 < dt_min <= dt_max. Received: dt_min=0.5, dt_max=0.1"),
-        ({"method": "associative"}, "`method` must be one of .* Received: method='associative'"),
+        ({"method": "parallel"}, "`method` must be one of .* Received: method='parallel'"),
     ],
 )
 def test_a_bad_setting_is_named(changes, message):

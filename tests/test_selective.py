@@ -193,7 +193,7 @@ def test_a_saved_layer_gives_the_same_output(tmp_path):
         ({"dt_rank": "full"}, "`dt_rank` must be a positive integer. Received: dt_rank='full'"),
         ({"dt_min": 0.0}, "0 < dt_min <= dt_max. Received: dt_min=0.0"),
         ({"dt_min": 0.2}, "0 < dt_min <= dt_max. Received: dt_min=0.2, dt_max=0.1"),
-        ({"method": "associative"}, "`method` must be one of .* Received: method='associative'"),
+        ({"method": "parallel"}, "`method` must be one of .* Received: method='parallel'"),
     ],
 )
 def test_bad_arguments_are_named(options, message):
