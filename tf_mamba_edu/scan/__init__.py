@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tf_mamba_edu.scan.associative import associative_scan
+from tf_mamba_edu.scan.chunked import chunked_scan
+from tf_mamba_edu.scan.devices import on_gpu
 from tf_mamba_edu.scan.fused import fused_scan
 from tf_mamba_edu.scan.recurrent import recurrent_scan
 from tf_mamba_edu.validation import (
@@ -15,15 +16,38 @@ from tf_mamba_edu.validation import (
 
 METHODS = {
     "recurrent": recurrent_scan,
-    "associative": associative_scan,
+    "associative": chunked_scan,
     "fused": fused_scan,
 }
+SHORT = 4  # steps up to which the plain loop is as fast, and starts without being compiled
+# Up to so many numbers B L D N (4 GiB in float32) "auto" lets a scan on a GPU write them down.
+LARGEST = 2**30
 
 
-def choose_method(method: str):
-    """The function that runs the recurrence; "auto" is "fused"."""
+def choose_method(method: str, x=None, states: int | None = None):
+    """The function that runs the recurrence.
+
+    "auto" is "recurrent" for at most `SHORT` steps; for longer sequences, "associative" on a
+    GPU, if there are at most `LARGEST` numbers of state in all, and "fused" everywhere else.
+
+    Args:
+        method: the name of a method, or "auto".
+        x: (B, L, D) input, or None if it is not there yet.
+        states: N.
+
+    Raises:
+        ValueError: if there is no such method.
+    """
     if method == "auto":
         method = "fused"
+        if x is not None and (x.shape[1] or SHORT + 1) <= SHORT:
+            method = "recurrent"
+        elif x is not None and on_gpu(x):
+            known = x.shape.is_fully_defined() and states is not None
+            small = (
+                not known or x.shape.num_elements() * states <= LARGEST
+            )
+            method = "associative" if small else "fused"
     if method not in METHODS:
         known = ", ".join(f'"{name}"' for name in ("auto", *METHODS))
         raise ValueError(
@@ -66,8 +90,8 @@ def selective_scan(
         delta_bias: (D,) added to delta first, or None.
         delta_softplus: whether delta goes through softplus (after delta_bias).
         initial_state: (B, D, N) state before the first step; zeros if None.
-        method: "recurrent" (the plain loop), "associative" (a parallel scan, all steps in memory),
-            "fused" (compiled, recomputing) or "auto" (fused).
+        method: "recurrent" (the plain loop), "associative" (a parallel scan, for a GPU), "fused"
+            (compiled loops that recompute, for a CPU), or "auto": see `choose_method`.
         return_last_state: whether to return the last state too.
 
     Returns:
@@ -77,7 +101,7 @@ def selective_scan(
         ValueError: if an argument is not floating, has a wrong shape, if L = 0, or if the method
             is unknown.
     """
-    scan = choose_method(method)
+    choose_method(method)  # an unknown one is an error before all else
     x = as_sequence("x", x)
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
 
@@ -115,6 +139,7 @@ def selective_scan(
             (tf.shape(u)[0], tf.shape(A)[0], tf.shape(A)[1]), dtype
         )
 
+    scan = choose_method(method, u, A.shape[1])
     y, last_state = scan(
         u, delta, A, B, C, initial_state
     )  # (B, L, D), (B, D, N)

@@ -1,6 +1,6 @@
-"""The selective scan as one compiled loop that never stores its states.
+"""The selective scan as compiled loops that never store their states.
 
-Three ideas make it fast on a CPU (chapter 8 measures each of them):
+Four ideas make it fast on a CPU (chapter 08 measures each of them):
 
 1. *Fuse.* A-bar and B-bar x are computed inside the loop, for one step at a time. Stored for
    all steps they would be N times larger than the input.
@@ -8,17 +8,28 @@ Three ideas make it fast on a CPU (chapter 8 measures each of them):
    fills its vector registers, and the inputs are read time step by time step.
 3. *Recompute.* The forward pass keeps one state in every `CHUNK` steps. The backward pass
    runs each chunk forward again from there, and then backward with a gradient written by hand.
+4. *Divide.* A compiled loop keeps one core busy. Channels do not know of each other, so each
+   core gets its share of them.
 """
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
+from tf_mamba_edu.scan.devices import (
+    cores,
+    in_compiled_function,
+    on_gpu,
+)
+
 CHUNK = 16  # steps between two stored states: L / CHUNK + CHUNK states live in the backward pass
+CHANNELS_A_CORE = 64  # fewer are not worth a loop of their own
 
 
-def _while(steps, body, variables):
-    """tf.while_loop for body(i, *variables) -> variables, i = 0 .. steps - 1."""
+def repeat(steps, body, variables):
+    """Runs variables = body(i, *variables) for i = 0 .. steps - 1."""
     result = tf.while_loop(
         lambda i, *_: i < steps,
         lambda i, *v: (i + 1, *body(i, *v)),
@@ -28,19 +39,20 @@ def _while(steps, body, variables):
     return result[1:]
 
 
-def _array(dtype, size, element_shape):
+def new_array(dtype, size, element_shape):
+    """An array to be written element by element, and read more than once."""
     return tf.TensorArray(
         dtype, size, element_shape=element_shape, clear_after_read=False
     )
 
 
-def _step(h, x_t, delta_t, A, B_t):
+def next_state(h, x_t, delta_t, A, B_t):
     """h_t = exp(Delta_t A) h_{t-1} + Delta_t x_t B_t on a state of shape (N, B, D)."""
     A_bar = tf.exp(delta_t * A[:, None, :])  # (N, B, D)
     return A_bar * h + (delta_t * x_t) * B_t[:, :, None]  # (N, B, D)
 
 
-def _forward(x, delta, A, B, C, h):
+def forward(x, delta, A, B, C, h):
     """Time-major loop. x, delta (L, B, D); A (N, D); B, C (L, N, B); h (N, B, D).
 
     Returns y (L, B, D), the last state (N, B, D) and the stored states (chunks, N, B, D).
@@ -54,137 +66,285 @@ def _forward(x, delta, A, B, C, h):
 
         def step(i, h, ys):
             t = start + i
-            h = _step(h, x[t], delta[t], A, B[t])  # (N, B, D)
+            h = next_state(h, x[t], delta[t], A, B[t])  # (N, B, D)
             y_t = tf.reduce_sum(C[t][:, :, None] * h, axis=0)  # (B, D)
             return h, ys.write(t, y_t)
 
-        h, ys = _while(tf.minimum(CHUNK, length - start), step, (h, ys))
-        return h, ys, kept
+        steps = tf.minimum(CHUNK, length - start)
+        return *repeat(steps, step, (h, ys)), kept
 
-    ys = _array(x.dtype, length, x.shape[1:])
-    kept = _array(x.dtype, chunks, h.shape)
-    h, ys, kept = _while(chunks, chunk, (h, ys, kept))
+    ys = new_array(x.dtype, length, x.shape[1:])
+    kept = new_array(x.dtype, chunks, h.shape)
+    h, ys, kept = repeat(chunks, chunk, (h, ys, kept))
     return ys.stack(), h, kept.stack()
 
 
-def _backward(x, delta, A, B, C, kept, grad_y, g):
-    """Reversed loop over the chunks, from the gradient `g` of the last state (N, B, D).
+def states_before(start, steps, h, x, delta, A, B):
+    """The state before each step of one chunk, (CHUNK, N, B, D), from the one that was kept."""
 
-    With g_t the gradient of the loss in h_t, which also flows back through h_{t+1}:
-        g_t = C_t dy_t + A_bar_{t+1} g_{t+1}
-    and h_t = exp(Delta_t A) h_{t-1} + Delta_t x_t B_t gives every other gradient from g_t.
-    Returns the gradients of x, delta, A, B, C and the initial state, in the layouts of `_forward`.
+    def step(i, h, before):
+        t = start + i
+        before = before.write(i, h)
+        return next_state(h, x[t], delta[t], A, B[t]), before
+
+    before = new_array(x.dtype, CHUNK, h.shape)
+    return repeat(steps, step, (h, before))[1].stack()
+
+
+def backward_step(g, h_before, x_t, delta_t, A, B_t, C_t, dy_t):
+    """One step of the reversed recurrence.
+
+    g (N, B, D) is what step t + 1 hands over. With all of g_t = C_t dy_t + A_bar_{t+1} g_{t+1},
+    h_t = exp(Delta_t A) h_{t-1} + Delta_t x_t B_t gives every other gradient. Those of B_t and
+    C_t are sums over all channels; here they are summed in part, and (N, B, D / 16).
+
+    Returns what to hand to step t - 1, and the gradients of A (N, B, D), x_t, Delta_t, B_t, C_t.
     """
-    length = tf.shape(x)[0]
-    chunks = tf.shape(kept)[0]
+    B_t, C_t = B_t[:, :, None], C_t[:, :, None]  # (N, B, 1)
+    A = A[:, None, :]  # (N, 1, D)
+    A_bar = tf.exp(delta_t * A)  # (N, B, D)
+    decayed = A_bar * h_before  # (N, B, D)
+    h = decayed + (delta_t * x_t) * B_t  # (N, B, D)
+    g = g + C_t * dy_t  # (N, B, D): all of g_t
+    g_B = tf.reduce_sum(g * B_t, axis=0)  # (B, D)
+    g_decayed = g * decayed  # (N, B, D)
+    d_delta = tf.reduce_sum(g_decayed * A, axis=0) + g_B * x_t
+    return A_bar * g, (
+        g_decayed * delta_t,
+        g_B * delta_t,
+        d_delta,
+        partly_summed(g * (delta_t * x_t)),
+        partly_summed(h * dy_t),
+    )
 
-    def recompute(start, steps, h):
-        """The state before each step of one chunk: (CHUNK, N, B, D)."""
 
-        def step(i, h, before):
-            t = start + i
-            return _step(h, x[t], delta[t], A, B[t]), before.write(i, h)
+def partly_summed(values):
+    """Sums (N, B, D) over D in part: to (N, B, D / 16), or less where 16 does not divide D.
 
-        _, before = _while(
-            steps, step, (h, _array(x.dtype, CHUNK, h.shape))
-        )
-        return before.stack()
+    A sum over the innermost axis is slow: the compiler first writes all terms to memory. A sum
+    of 16 rows, side by side, goes into the loop that computes them; the rest waits for the end.
+    """
+    N, D = values.shape[0], values.shape[2]
+    rows = next(r for r in (16, 8, 4, 2, 1) if D % r == 0)
+    batch = (
+        tf.shape(values)[1]
+        if values.shape[1] is None
+        else values.shape[1]
+    )
+    values = tf.reshape(values, (N, batch, rows, D // rows))
+    return tf.reduce_sum(values, axis=2)  # (N, B, D / rows)
 
-    def chunk(i, g, dA, dx, ddelta, dB, dC):
-        c = chunks - 1 - i
-        start = c * CHUNK
+
+def backward(x, delta, A, B, C, kept, dy, g):
+    """Reversed loop over the chunks, from the gradient g of the last state (N, B, D).
+
+    Returns the gradients of x, delta, A, B, C and the initial state, in the layouts of `forward`.
+    """
+    length, chunks = tf.shape(x)[0], tf.shape(kept)[0]
+
+    def chunk(i, g, dA, *written):
+        start = (chunks - 1 - i) * CHUNK
         steps = tf.minimum(CHUNK, length - start)
-        before = recompute(start, steps, kept[c])
+        before = states_before(
+            start, steps, kept[chunks - 1 - i], x, delta, A, B
+        )
 
-        def step(j, g, dA, dx, ddelta, dB, dC):
+        def step(j, g, dA, *written):
             k = steps - 1 - j
             t = start + k
-            x_t, delta_t, dy_t = x[t], delta[t], grad_y[t]  # (B, D)
-            B_t = B[t][:, :, None]  # (N, B, 1)
-            decayed = (
-                tf.exp(delta_t * A[:, None, :]) * before[k]
-            )  # (N, B, D): A_bar h_{t-1}
-            h = decayed + (delta_t * x_t) * B_t  # (N, B, D)
-            g = g + C[t][:, :, None] * dy_t  # (N, B, D): all of g_t
-            g_B = tf.reduce_sum(g * B_t, axis=0)  # (B, D)
-            g_decayed = g * decayed  # (N, B, D)
-            dx = dx.write(t, g_B * delta_t)
-            ddelta = ddelta.write(
-                t,
-                tf.reduce_sum(g_decayed * A[:, None, :], 0) + g_B * x_t,
-            )
-            dB = dB.write(
-                t, tf.reduce_sum(g * (delta_t * x_t), axis=-1)
-            )  # (N, B)
-            dC = dC.write(t, tf.reduce_sum(h * dy_t, axis=-1))  # (N, B)
-            g = (
-                tf.exp(delta_t * A[:, None, :]) * g
-            )  # (N, B, D): handed to step t - 1
-            return g, dA + g_decayed * delta_t, dx, ddelta, dB, dC
+            at_t = x[t], delta[t], A, B[t], C[t], dy[t]
+            g, (dA_t, *found) = backward_step(g, before[k], *at_t)
+            written = [
+                w.write(t, f)
+                for w, f in zip(written, found, strict=True)
+            ]
+            return g, dA + dA_t, *written
 
-        return _while(steps, step, (g, dA, dx, ddelta, dB, dC))
+        return repeat(steps, step, (g, dA, *written))
 
-    gradients = [
-        _array(x.dtype, length, t.shape[1:]) for t in (x, delta, B, C)
-    ]
-    g, dA, *gradients = _while(
-        chunks, chunk, (g, tf.zeros_like(g), *gradients)
+    part = partly_summed(g).shape
+    shapes = x.shape[1:], x.shape[1:], part, part
+    written = [new_array(x.dtype, length, s) for s in shapes]
+    g, dA, *written = repeat(
+        chunks, chunk, (g, tf.zeros_like(g), *written)
     )
-    dx, ddelta, dB, dC = (t.stack() for t in gradients)
-    return dx, ddelta, tf.reduce_sum(dA, axis=1), dB, dC, g
+    dx, d_delta, dB, dC = (w.stack() for w in written)
+    dB, dC = tf.reduce_sum(dB, axis=-1), tf.reduce_sum(dC, axis=-1)
+    return dx, d_delta, tf.reduce_sum(dA, axis=1), dB, dC, g
 
 
-def _by_time(t):
-    return tf.transpose(t, [1, 0, 2])  # (B, L, D) <-> (L, B, D)
+def by_time(t):
+    """(B, L, D) to (L, B, D), and back."""
+    return tf.transpose(t, [1, 0, 2])
 
 
-def _by_time_and_state(t):
-    return tf.transpose(t, [1, 2, 0])  # (B, L, N) -> (L, N, B)
+def by_time_and_state(t):
+    """(B, L, N) to (L, N, B), and (N, B, D) to (B, D, N)."""
+    return tf.transpose(t, [1, 2, 0])
 
 
-def _from_time_and_state(t):
-    return tf.transpose(
-        t, [2, 0, 1]
-    )  # (L, N, B) -> (B, L, N), and (B, D, N) -> (N, B, D)
+def from_time_and_state(t):
+    """(L, N, B) to (B, L, N), and (B, D, N) to (N, B, D)."""
+    return tf.transpose(t, [2, 0, 1])
+
+
+def share_of(t, axis, first, count):
+    """`count` channels from `first` on, along one axis; `first` is a tensor, `count` a number."""
+    if t.shape[axis] == count:
+        return t
+    begin, size = [0] * t.shape.rank, tf.unstack(tf.shape(t))
+    begin[axis], size[axis] = first, count
+    shape = t.shape.as_list()
+    shape[axis] = count
+    return tf.ensure_shape(tf.slice(t, begin, size), shape)
 
 
 # The loops are fast only when compiled, so each direction is compiled by itself: the scan is then
 # as fast in eager mode as inside a compiled model, and automatic differentiation never crosses
-# the border of a compiled function. Sizes are left open: a new L compiles, but does not retrace.
-@tf.function(jit_compile=True, reduce_retracing=True)
-def _compiled_forward(x, delta, A, B, C, initial_state):
-    y, last_state, kept = _forward(
-        _by_time(x),
-        _by_time(delta),
-        tf.transpose(A),
-        _by_time_and_state(B),
-        _by_time_and_state(C),
-        _from_time_and_state(initial_state),
+# the border of a compiled function. B and L are left open: a new L compiles, but does not retrace.
+@functools.cache
+def compiled_forward(D, N, count, dtype):
+    """Makes `forward` for `count` of D channels, in the layouts of `selective_scan`."""
+    sequence, rows, matrix, state = signature(D, N, dtype)
+
+    @tf.function(
+        jit_compile=True,
+        input_signature=[
+            sequence,
+            sequence,
+            matrix,
+            rows,
+            rows,
+            state,
+            FIRST,
+        ],
     )
-    return _by_time(y), _by_time_and_state(last_state), kept
+    def run(x, delta, A, B, C, initial_state, first):
+        y, last_state, kept = forward(
+            by_time(share_of(x, 2, first, count)),
+            by_time(share_of(delta, 2, first, count)),
+            tf.transpose(share_of(A, 0, first, count)),
+            by_time_and_state(B),
+            by_time_and_state(C),
+            from_time_and_state(
+                share_of(initial_state, 1, first, count)
+            ),
+        )
+        return by_time(y), by_time_and_state(last_state), kept
+
+    return run
 
 
-@tf.function(jit_compile=True, reduce_retracing=True)
-def _compiled_backward(
-    x, delta, A, B, C, kept, grad_y, grad_last_state
-):
-    dx, ddelta, dA, dB, dC, dh = _backward(
-        _by_time(x),
-        _by_time(delta),
-        tf.transpose(A),
-        _by_time_and_state(B),
-        _by_time_and_state(C),
-        kept,
-        _by_time(grad_y),
-        _from_time_and_state(grad_last_state),
+@functools.cache
+def compiled_backward(D, N, count, dtype):
+    """Makes `backward` for `count` of D channels, in the layouts of `selective_scan`."""
+    sequence, rows, matrix, state = signature(D, N, dtype)
+    kept = tf.TensorSpec((None, N, None, count), dtype)
+
+    @tf.function(
+        jit_compile=True,
+        input_signature=[
+            sequence,
+            sequence,
+            matrix,
+            rows,
+            rows,
+            kept,
+            sequence,
+            state,
+            FIRST,
+        ],
     )
+    def run(x, delta, A, B, C, kept, dy, d_last_state, first):
+        dx, d_delta, dA, dB, dC, dh = backward(
+            by_time(share_of(x, 2, first, count)),
+            by_time(share_of(delta, 2, first, count)),
+            tf.transpose(share_of(A, 0, first, count)),
+            by_time_and_state(B),
+            by_time_and_state(C),
+            kept,
+            by_time(share_of(dy, 2, first, count)),
+            from_time_and_state(
+                share_of(d_last_state, 1, first, count)
+            ),
+        )
+        return (
+            by_time(dx),
+            by_time(d_delta),
+            tf.transpose(dA),
+            from_time_and_state(dB),
+            from_time_and_state(dC),
+            by_time_and_state(dh),
+        )
+
+    return run
+
+
+FIRST = tf.TensorSpec((), tf.int32)
+
+
+def signature(D, N, dtype):
+    """What (B, L, D), (B, L, N), (D, N) and (B, D, N) look like, with any B and L."""
+    shapes = (None, None, D), (None, None, N), (D, N), (None, D, N)
+    return [tf.TensorSpec(shape, dtype) for shape in shapes]
+
+
+def number_of_shares(x) -> int:
+    """Into how many equal shares the channels of x are cut: one a core, if they are enough.
+
+    One on a GPU, and inside a function that is compiled as a whole, whose loops run one after
+    the other.
+    """
+    D = x.shape[-1]
+    count = min(cores(), D // CHANNELS_A_CORE)
+    if count < 2 or in_compiled_function() or on_gpu(x):
+        return 1
+    while D % count:
+        count -= 1
+    return count
+
+
+# Not compiled, only traced: its calls of compiled functions do not depend on each other, and
+# TensorFlow runs them at the same time.
+@tf.function(reduce_retracing=True)
+def divided_forward(x, delta, A, B, C, initial_state, D, N, shares):
+    """The forward pass of all channels, in shares; the stored states stay in shares."""
+    run = compiled_forward(D, N, D // shares, x.dtype)
+    results = [
+        run(x, delta, A, B, C, initial_state, tf.constant(first))
+        for first in range(0, D, D // shares)
+    ]
+    y, last_state, kept = zip(*results, strict=True)
+    return tf.concat(y, axis=2), tf.concat(last_state, axis=1), kept
+
+
+@tf.function(reduce_retracing=True)
+def divided_backward(x, delta, A, B, C, kept, dy, d_last_state, D, N):
+    """The backward pass of all channels, in the shares of the forward pass."""
+    count = D // len(kept)
+    run = compiled_backward(D, N, count, x.dtype)
+    results = [
+        run(
+            x,
+            delta,
+            A,
+            B,
+            C,
+            k,
+            dy,
+            d_last_state,
+            tf.constant(i * count),
+        )
+        for i, k in enumerate(kept)
+    ]
+    dx, d_delta, dA, dB, dC, dh = zip(*results, strict=True)
     return (
-        _by_time(dx),
-        _by_time(ddelta),
-        tf.transpose(dA),
-        _from_time_and_state(dB),
-        _from_time_and_state(dC),
-        _by_time_and_state(dh),
+        tf.concat(dx, axis=2),
+        tf.concat(d_delta, axis=2),
+        tf.concat(dA, axis=0),
+        tf.add_n(dB),  # all channels share B and C
+        tf.add_n(dC),
+        tf.concat(dh, axis=1),
     )
 
 
@@ -197,7 +357,7 @@ def fused_scan(
     C: tf.Tensor,
     initial_state: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs the recurrence of `recurrent_scan` in one compiled loop with a hand-written gradient.
+    """Runs the recurrence of `recurrent_scan` in compiled loops with a hand-written gradient.
 
     Section 3.3.2 of arXiv 2312.00752 (kernel fusion and recomputation), for a CPU. O(B L D N)
     time; memory beyond input and output: O(B D N (L / CHUNK + CHUNK)) with gradients.
@@ -205,24 +365,41 @@ def fused_scan(
     Args:
         x: (B, L, D) input.
         delta: (B, L, D) step sizes, positive.
-        A: (D, N) diagonal of the state matrix of each channel, negative.
+        A: (D, N) diagonal of the state matrix of each channel, negative; D and N must be known.
         B: (B, L, N) input vectors.
         C: (B, L, N) output vectors.
         initial_state: (B, D, N) state before the first step.
 
     Returns:
         (y, last_state) of shapes (B, L, D) and (B, D, N).
+
+    Raises:
+        ValueError: if D or N is not known when a graph is built.
     """
     # In eager mode the tape would record the compiled call as well, and prepare to differentiate
     # it: stop_gradient keeps the gradient below the only one.
     inputs = [
         tf.stop_gradient(t) for t in (x, delta, A, B, C, initial_state)
     ]
-    y, last_state, kept = _compiled_forward(*inputs)
-
-    def gradient(grad_y, grad_last_state):
-        return _compiled_backward(
-            *inputs[:5], kept, grad_y, grad_last_state
+    D, N = A.shape
+    if D is None or N is None:
+        raise ValueError(
+            "`A` must have known sizes D and N for the fused scan. "
+            f"Received: A of shape {A.shape}"
         )
+    inputs[0] = tf.ensure_shape(inputs[0], (None, None, D))
+    shares = number_of_shares(inputs[0])
+    y, last_state, kept = divided_forward(*inputs, D, N, shares)
+    y = tf.ensure_shape(y, x.shape)
+    last_state = tf.ensure_shape(last_state, (x.shape[0], D, N))
+
+    def gradient(dy, d_last_state):
+        gradients = divided_backward(
+            *inputs[:5], kept, dy, d_last_state, D, N
+        )
+        return [
+            tf.ensure_shape(g, t.shape)
+            for g, t in zip(gradients, inputs, strict=True)
+        ]
 
     return (y, last_state), gradient
