@@ -15,10 +15,26 @@ import scipy.linalg
 import tensorflow as tf
 
 from tf_mamba_edu import checks, selective_scan
-from tf_mamba_edu.checks import Check, Mistake, NotYet, hippo, lti, selectivity
+from tf_mamba_edu.checks import (
+    Check,
+    Mistake,
+    NotYet,
+    hippo,
+    lti,
+    parallel_scan,
+    selectivity,
+)
 from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT, SEED_VARIABLE
 from tf_mamba_edu.hippo import legs, run_legs
 from tf_mamba_edu.s4d import diagonal_kernel
+from tf_mamba_edu.scan.associative import (
+    blelloch,
+    combine,
+    gradients,
+    hillis_steele,
+    linear_recurrence,
+    step_by_step,
+)
 
 SEEDS = range(10)
 
@@ -62,7 +78,14 @@ def changed(check, change):
 
 
 def test_every_chapter_with_exercises_has_checks():
-    chapters = {"continuous", "discretization", "lti", "hippo", "selectivity"}
+    chapters = {
+        "continuous",
+        "discretization",
+        "lti",
+        "hippo",
+        "selectivity",
+        "parallel_scan",
+    }
     assert {case.id.split(".")[0] for case in CHECKS} >= chapters
     assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 6 * len(chapters)
 
@@ -380,6 +403,7 @@ def test_a_batch_may_be_run_at_once():
         ("04_recurrence_and_convolution", lti.check_repaired_recurrence),
         ("05_hippo_and_s4d", hippo.check_online_memory),
         ("06_selectivity", selectivity.check_state_after),
+        ("07_parallel_scan", parallel_scan.check_scanned),
     ],
 )
 def test_the_code_given_in_the_sheet_has_both_bugs(sheet, check):
@@ -589,6 +613,127 @@ def test_any_design_that_counts_passes(delta, B):
 def test_a_design_is_known_by_what_the_scan_makes_of_it(delta, B, seen):
     check = selectivity.check_ones_since_reset
     assert seen in refused_politely(check, counter(delta, B))
+
+
+# Chapter 07: the same
+
+
+@pytest.mark.parametrize(
+    "check", [c.values[0] for c in CHECKS if c.id.startswith("parallel_scan.")]
+)
+def test_no_mistake_of_chapter_07_is_taken_for_another_in_many_cases(check, monkeypatch):
+    for seed in range(100 if check.cases else 1):
+        monkeypatch.setenv(SEED_VARIABLE, str(seed))
+        for mistake in check.mistakes:
+            assert problem(check, mistake.answer).startswith(f"{check.name}: {mistake.message}"), (
+                seed
+            )
+
+
+def test_the_package_solves_the_exercises_of_chapter_07():
+    def running_maximum(x):
+        [found] = hillis_steele(lambda one, two: (tf.maximum(one[0], two[0]),), (x,))
+        return found, int(np.ceil(np.log2(len(x))))
+
+    def gate_gradients(g, x, w):
+        h = linear_recurrence(1 - g, g * x)
+        of_keep, of_input, _ = gradients(tf.constant(1 - g), h, tf.zeros_like(h[0]), w)
+        return of_input * x - of_keep, of_input * g
+
+    assert parallel_scan.check_running_maximum(running_maximum) is None
+    assert (
+        parallel_scan.check_scanned(lambda a, b, h: linear_recurrence(a, b, np.float64(h))) is None
+    )
+    assert parallel_scan.check_gate_gradients(gate_gradients) is None
+
+
+@pytest.mark.parametrize("right", [200, 200.0, np.int64(200), np.sqrt(2 * 20_000)])
+def test_the_best_number_of_clerks_passes(right):
+    assert parallel_scan.check_best_number(right) is None
+
+
+@pytest.mark.parametrize("wrong", [199, 201, 142, -200, 50, 10_000])
+def test_the_number_of_clerks_must_be_exact(wrong):
+    assert "is too" in refused_politely(parallel_scan.check_best_number, wrong)
+
+
+def in_one_array(a, b, initial_state, amount_first):
+    """Doubling that overwrites its arrays, in either order."""
+    a, b = a.copy(), b.copy()
+    b[0] += a[0] * initial_state
+    reach = 1
+    while reach < len(a):
+        earlier_a, earlier_b = a[:-reach].copy(), b[:-reach].copy()
+        if amount_first:
+            b[reach:] += a[reach:] * earlier_b
+        a[reach:] *= earlier_a
+        if not amount_first:
+            b[reach:] += a[reach:] * earlier_b
+        reach *= 2
+    return b
+
+
+def test_arrays_may_be_overwritten_if_the_amount_comes_first():
+    def answer(amount_first):
+        return lambda *args: in_one_array(*args, amount_first)
+
+    check = parallel_scan.check_scanned
+    assert check(answer(amount_first=True)) is None
+    assert "multiplied already" in refused_politely(check, answer(amount_first=False))
+
+
+def test_an_initial_state_may_be_added_by_the_products_or_put_in_front():
+    def by_products(a, b, h):
+        factors, amounts = blelloch(combine, (a, b))
+        return factors * h + amounts
+
+    def in_front(a, b, h):
+        return step_by_step(combine, (np.append(0.0, a), np.append(h, b)))[1][1:]
+
+    def one_place_late(a, b, h):
+        return step_by_step(combine, (np.append(0.0, a), np.append(h, b)))[1][:-1]
+
+    check = parallel_scan.check_scanned
+    assert check(by_products) is None and check(in_front) is None
+    assert "one place late" in refused_politely(check, one_place_late)
+
+
+def test_a_breaking_length_may_be_found_in_other_ways():
+    def by_loop(step, epsilon, first=1):
+        a, h, product, total = np.exp(-step), 0.0, 1.0, 0.0
+        for L in range(first, first + 1000):
+            product, h = a * product, a * h + 1
+            total += 1 / (product + epsilon)
+            if abs(product * total / h - 1) > 0.01:
+                return L
+        return None
+
+    check = parallel_scan.check_first_wrong_length
+    assert check(by_loop) is None
+    assert "counted from 0" in refused_politely(check, lambda *args: by_loop(*args, first=0))
+    assert "is off by" in refused_politely(check, lambda *args: by_loop(*args, first=2))
+
+
+def test_a_battery_is_scanned_by_the_operator_that_passes():
+    def operator(earlier, later):
+        parts = (np.asarray(part) for part in (*earlier, *later))
+        return tuple(map(tf.constant, parallel_scan.check_battery.spec(*parts)))
+
+    flow = np.random.default_rng(0).normal(0, 2, 50)
+    hours = flow, np.zeros(50), np.linspace(3, 6, 50)
+    charge, looped = 1.0, []
+    for a, low, high in zip(*hours, strict=True):
+        charge = min(max(charge + a, low), high)
+        looped.append(charge)
+    a, low, high = (part.numpy() for part in blelloch(operator, hours))
+    np.testing.assert_allclose(np.clip(1.0 + a, low, high), looped, 1e-12)
+
+
+def test_a_battery_may_be_clipped_by_numpy():
+    def answer(a, low, high, a_later, *limits):
+        return a + a_later, np.clip(low + a_later, *limits), np.clip(high + a_later, *limits)
+
+    assert parallel_scan.check_battery(answer) is None
 
 
 # How a refusal looks, and which cases are tried

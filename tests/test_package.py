@@ -32,7 +32,7 @@ ORDER = (  # house.md: modules depend downwards only
     ("generation",),  # takes any model with prefill and step, and knows none
     ("lm",),
     ("training", "pretrained"),
-    ("experiments",),
+    ("experiments", "failure_museum"),
 )
 KERAS_METHODS = {
     "build",

@@ -218,6 +218,50 @@
         return `mean distance between the state and the last symbol: ${wrong.toFixed(2)}; after 15 tokens of noise ${(100 * Math.exp(-15 * inNoise)).toFixed(0)} % of a symbol is left`;
       },
     },
+    scan: {
+      title: "Which elements each place has joined, round by round",
+      height: 290,
+      sliders: [
+        { label: "1 doubling, 2 halving", min: 1, max: 2, step: 1, value: 1 },
+        { label: "length L", min: 1, max: 16, step: 1, value: 11 },
+        { label: "round", min: 0, max: 7, step: 1, value: 2 },
+      ],
+      draw(svg, [algorithm, L, chosen]) {
+        const rounds = []; // lists of [source, place]: the place takes in what the source has
+        const halve = places => { // Blelloch, as the package's recursion
+          if (places.length === 1) return;
+          const odd = places.filter((_, i) => i % 2), even = places.filter((_, i) => i % 2 === 0);
+          rounds.push(odd.map((place, i) => [even[i], place]));
+          halve(odd);
+          if (places.length > 2) rounds.push(even.slice(1).map((place, i) => [odd[i], place]));
+        };
+        if (algorithm === 2) halve([...Array(L).keys()]);
+        else for (let reach = 1; reach < L; reach *= 2) rounds.push([...Array(L - reach).keys()].map(i => [i, i + reach]));
+        const round = Math.min(chosen, rounds.length);
+        let begin = [...Array(L).keys()], work = 0;
+        const taken = new Map(); // of the last round: place -> where its own part began
+        rounds.slice(0, round).forEach((joins, number) => {
+          const before = begin.slice();
+          for (const [source, place] of joins) {
+            begin[place] = before[source];
+            if (number === round - 1) taken.set(place, before[place]);
+          }
+          work += joins.length;
+        });
+        const plot = axes(svg, { x: 40, y: 30, width: 500, height: 215 }, [0, L], [0, L], "element", "place");
+        const bar = (from, to, place, color) => element("rect", {
+          x: plot.x(from) + 1, y: plot.y(place + 1) + 1, width: plot.x(to) - plot.x(from) - 2,
+          height: plot.y(0) - plot.y(1) - 2, fill: color,
+        }, svg);
+        begin.forEach((from, place) => {
+          const own = taken.has(place) ? taken.get(place) : from;
+          if (own > from) bar(from, own, place, ORANGE);
+          bar(own, place + 1, place, from === 0 ? BLUE : GRAY);
+        });
+        const done = begin.filter(from => from === 0).length, now = round ? rounds[round - 1].length : 0;
+        return `round ${round} of ${rounds.length}: ${now} joins at once (orange: what was taken in), ${work} so far; ${done} of ${L} places done (blue)`;
+      },
+    },
   };
 
   let count = 0;
@@ -249,7 +293,7 @@
     const draw = () => {
       svg.textContent = "";
       const values = inputs.map(({ input, value }) => {
-        value.textContent = Number(input.value).toFixed(2);
+        value.textContent = Number(input.value).toFixed(input.step >= 1 ? 0 : 2);
         return Number(input.value);
       });
       caption.textContent = kind.draw(svg, values);

@@ -15,7 +15,7 @@ Operator = Callable[[Elements, Elements], Elements]
 
 
 def combine(earlier: Elements, later: Elements) -> Elements:
-    """Joins two steps into one: (a, b), then (a', b'), is (a' a, a' b + b').
+    """Joins (a, b), then (a', b'), to (a' a, a' b + b').
 
     The operator of arXiv 2312.00752, section 3.3.2: h -> a h + b -> a' (a h + b) + b'.
     Associative, not commutative. O(1) for each pair of numbers.
@@ -26,7 +26,7 @@ def combine(earlier: Elements, later: Elements) -> Elements:
 
 
 class Counted:
-    """An operator that counts: `work` in pairs of elements, `depth` in calls.
+    """An operator that counts: `work` in pairs, `depth` in calls.
 
     All pairs of one call are independent of each other, so a machine with enough processors
     takes one unit of time for a call.
@@ -75,7 +75,7 @@ def step_by_step(operator: Operator, elements: Elements) -> Elements:
 
 
 def hillis_steele(operator: Operator, elements: Elements) -> Elements:
-    """Scans by doubling: after k rounds, each entry has joined 2^k elements.
+    """Scans by doubling: k rounds join 2^k elements at each place.
 
     Hillis and Steele, 1986. Depth log2(L), rounded up; work about L log2(L).
 
@@ -103,7 +103,7 @@ def hillis_steele(operator: Operator, elements: Elements) -> Elements:
 
 
 def blelloch(operator: Operator, elements: Elements) -> Elements:
-    """Scans by halving: join neighbors, scan the half that is left, fill in the rest.
+    """Scans by halving: join pairs, scan these, fill in the rest.
 
     Blelloch, 1990, as a recursion: what is done on the way in is his up-sweep, what is done on
     the way out the down-sweep. It needs no identity, and L any number. Work below 2 L, depth
@@ -165,7 +165,7 @@ def _linear_recurrence(a, b, initial_state):
 
 
 def states(a, b, initial_state):
-    """The states (L, ...), by a scan: the first input takes the initial state in."""
+    """The states (L, ...); the first input takes the initial one in."""
     first = b[:1] + a[:1] * initial_state
     b = tf.concat([first, b[1:]], axis=0)
     scan = doubling if a.shape[0] is None else blelloch
@@ -173,7 +173,7 @@ def states(a, b, initial_state):
 
 
 def gradients(a, h, initial_state, dh):
-    """The gradients of a, b and the initial state from those of the states: a reversed scan."""
+    """Gradients of a, b, initial state from those of all states."""
     following = tf.concat([a[1:], tf.zeros_like(a[:1])], axis=0)
     backward = [tf.reverse(t, [0]) for t in (following, dh)]
     g = states(*backward, tf.zeros_like(initial_state))
@@ -217,10 +217,10 @@ def associative_scan(
     C: tf.Tensor,
     initial_state: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs the recurrence of `recurrent_scan` as a parallel scan over materialized steps.
+    """Runs what `recurrent_scan` runs, as a parallel scan.
 
-    O(B L D N) work in O(log L) depth; memory O(B L D N), several times: every step's A-bar and
-    B-bar x is written down, and so are all states.
+    O(B L D N) work in O(log L) depth; memory O(B L D N), several times: the steps are
+    materialized, every A-bar and B-bar x is written down, and so are all states.
 
     Args:
         x: (B, L, D) input.

@@ -4,7 +4,7 @@ Four ideas make it fast on a CPU (chapter 08 measures each of them):
 
 1. *Fuse.* A-bar and B-bar x are computed inside the loop, for one step at a time. Stored for
    all steps they would be N times larger than the input.
-2. *Lay out.* The state is kept as (N, B, D), the long channel axis last, so that the compiler
+2. *Lay out.* The state is kept as (B, N, D), the long channel axis last, so that the compiler
    fills its vector registers, and the inputs are read time step by time step.
 3. *Recompute.* The forward pass keeps one state in every `CHUNK` steps. The backward pass
    runs each chunk forward again from there, and then backward with a gradient written by hand.
@@ -47,15 +47,16 @@ def new_array(dtype, size, element_shape):
 
 
 def next_state(h, x_t, delta_t, A, B_t):
-    """h_t = exp(Delta_t A) h_{t-1} + Delta_t x_t B_t on a state of shape (N, B, D)."""
-    A_bar = tf.exp(delta_t * A[:, None, :])  # (N, B, D)
-    return A_bar * h + (delta_t * x_t) * B_t[:, :, None]  # (N, B, D)
+    """h_t = exp(Delta_t A) h_{t-1} + Delta_t x_t B_t on a state of shape (B, N, D)."""
+    A_bar = tf.exp(delta_t[:, None, :] * A)  # (B, N, D)
+    written = (delta_t * x_t)[:, None, :] * B_t[:, :, None]  # (B, N, D)
+    return A_bar * h + written  # (B, N, D)
 
 
 def forward(x, delta, A, B, C, h):
-    """Time-major loop. x, delta (L, B, D); A (N, D); B, C (L, N, B); h (N, B, D).
+    """Time-major loop. x, delta (L, B, D); A (N, D); B, C (L, B, N); h (B, N, D).
 
-    Returns y (L, B, D), the last state (N, B, D) and the stored states (chunks, N, B, D).
+    Returns y (L, B, D), the last state (B, N, D) and the stored states (chunks, B, N, D).
     """
     length = tf.shape(x)[0]
     chunks = (length + CHUNK - 1) // CHUNK
@@ -66,8 +67,8 @@ def forward(x, delta, A, B, C, h):
 
         def step(i, h, ys):
             t = start + i
-            h = next_state(h, x[t], delta[t], A, B[t])  # (N, B, D)
-            y_t = tf.reduce_sum(C[t][:, :, None] * h, axis=0)  # (B, D)
+            h = next_state(h, x[t], delta[t], A, B[t])  # (B, N, D)
+            y_t = tf.reduce_sum(C[t][:, :, None] * h, axis=1)  # (B, D)
             return h, ys.write(t, y_t)
 
         steps = tf.minimum(CHUNK, length - start)
@@ -80,7 +81,7 @@ def forward(x, delta, A, B, C, h):
 
 
 def states_before(start, steps, h, x, delta, A, B):
-    """The state before each step of one chunk, (CHUNK, N, B, D), from the one that was kept."""
+    """The state before each step of one chunk, (CHUNK, B, N, D), from the one that was kept."""
 
     def step(i, h, before):
         t = start + i
@@ -94,49 +95,49 @@ def states_before(start, steps, h, x, delta, A, B):
 def backward_step(g, h_before, x_t, delta_t, A, B_t, C_t, dy_t):
     """One step of the reversed recurrence.
 
-    g (N, B, D) is what step t + 1 hands over. With all of g_t = C_t dy_t + A_bar_{t+1} g_{t+1},
+    g (B, N, D) is what step t + 1 hands over. With all of g_t = C_t dy_t + A_bar_{t+1} g_{t+1},
     h_t = exp(Delta_t A) h_{t-1} + Delta_t x_t B_t gives every other gradient. Those of B_t and
-    C_t are sums over all channels; here they are summed in part, and (N, B, D / 16).
+    C_t are sums over all channels; here they are summed in part, and (B, N, D / 16).
 
-    Returns what to hand to step t - 1, and the gradients of A (N, B, D), x_t, Delta_t, B_t, C_t.
+    Returns what to hand to step t - 1, and the gradients of A (B, N, D), x_t, Delta_t, B_t, C_t.
     """
-    B_t, C_t = B_t[:, :, None], C_t[:, :, None]  # (N, B, 1)
-    A = A[:, None, :]  # (N, 1, D)
-    A_bar = tf.exp(delta_t * A)  # (N, B, D)
-    decayed = A_bar * h_before  # (N, B, D)
-    h = decayed + (delta_t * x_t) * B_t  # (N, B, D)
-    g = g + C_t * dy_t  # (N, B, D): all of g_t
-    g_B = tf.reduce_sum(g * B_t, axis=0)  # (B, D)
-    g_decayed = g * decayed  # (N, B, D)
-    d_delta = tf.reduce_sum(g_decayed * A, axis=0) + g_B * x_t
+    B_t, C_t = B_t[:, :, None], C_t[:, :, None]  # (B, N, 1)
+    u_t, dy_t = (
+        (delta_t * x_t)[:, None, :],
+        dy_t[:, None, :],
+    )  # (B, 1, D)
+    A_bar = tf.exp(delta_t[:, None, :] * A)  # (B, N, D)
+    decayed = A_bar * h_before  # (B, N, D)
+    h = decayed + u_t * B_t  # (B, N, D)
+    g = g + C_t * dy_t  # (B, N, D): all of g_t
+    g_B = tf.reduce_sum(g * B_t, axis=1)  # (B, D)
+    g_decayed = g * decayed  # (B, N, D)
+    d_delta = tf.reduce_sum(g_decayed * A, axis=1) + g_B * x_t
     return A_bar * g, (
-        g_decayed * delta_t,
+        g_decayed * delta_t[:, None, :],
         g_B * delta_t,
         d_delta,
-        partly_summed(g * (delta_t * x_t)),
+        partly_summed(g * u_t),
         partly_summed(h * dy_t),
     )
 
 
 def partly_summed(values):
-    """Sums (N, B, D) over D in part: to (N, B, D / 16), or less where 16 does not divide D.
+    """Sums (B, N, D) over D in part: to (B, N, D / 16), or less where 16 does not divide D.
 
     A sum over the innermost axis is slow: the compiler first writes all terms to memory. A sum
     of 16 rows, side by side, goes into the loop that computes them; the rest waits for the end.
     """
-    N, D = values.shape[0], values.shape[2]
+    D = values.shape[-1]
     rows = next(r for r in (16, 8, 4, 2, 1) if D % r == 0)
-    batch = (
-        tf.shape(values)[1]
-        if values.shape[1] is None
-        else values.shape[1]
-    )
-    values = tf.reshape(values, (N, batch, rows, D // rows))
-    return tf.reduce_sum(values, axis=2)  # (N, B, D / rows)
+    sizes = tf.concat([tf.shape(values)[:2], [rows, D // rows]], axis=0)
+    shape = (*values.shape[:2], rows, D // rows)
+    values = tf.ensure_shape(tf.reshape(values, sizes), shape)
+    return tf.reduce_sum(values, axis=2)  # (B, N, D / rows)
 
 
 def backward(x, delta, A, B, C, kept, dy, g):
-    """Reversed loop over the chunks, from the gradient g of the last state (N, B, D).
+    """Reversed loop over the chunks, from the gradient g of the last state (B, N, D).
 
     Returns the gradients of x, delta, A, B, C and the initial state, in the layouts of `forward`.
     """
@@ -170,7 +171,7 @@ def backward(x, delta, A, B, C, kept, dy, g):
     )
     dx, d_delta, dB, dC = (w.stack() for w in written)
     dB, dC = tf.reduce_sum(dB, axis=-1), tf.reduce_sum(dC, axis=-1)
-    return dx, d_delta, tf.reduce_sum(dA, axis=1), dB, dC, g
+    return dx, d_delta, tf.reduce_sum(dA, axis=0), dB, dC, g
 
 
 def by_time(t):
@@ -178,14 +179,9 @@ def by_time(t):
     return tf.transpose(t, [1, 0, 2])
 
 
-def by_time_and_state(t):
-    """(B, L, N) to (L, N, B), and (N, B, D) to (B, D, N)."""
-    return tf.transpose(t, [1, 2, 0])
-
-
-def from_time_and_state(t):
-    """(L, N, B) to (B, L, N), and (B, D, N) to (N, B, D)."""
-    return tf.transpose(t, [2, 0, 1])
+def channels_last(h):
+    """(B, D, N) to (B, N, D), and back."""
+    return tf.transpose(h, [0, 2, 1])
 
 
 def share_of(t, axis, first, count):
@@ -224,13 +220,11 @@ def compiled_forward(D, N, count, dtype):
             by_time(share_of(x, 2, first, count)),
             by_time(share_of(delta, 2, first, count)),
             tf.transpose(share_of(A, 0, first, count)),
-            by_time_and_state(B),
-            by_time_and_state(C),
-            from_time_and_state(
-                share_of(initial_state, 1, first, count)
-            ),
+            by_time(B),
+            by_time(C),
+            channels_last(share_of(initial_state, 1, first, count)),
         )
-        return by_time(y), by_time_and_state(last_state), kept
+        return by_time(y), channels_last(last_state), kept
 
     return run
 
@@ -239,7 +233,7 @@ def compiled_forward(D, N, count, dtype):
 def compiled_backward(D, N, count, dtype):
     """Makes `backward` for `count` of D channels, in the layouts of `selective_scan`."""
     sequence, rows, matrix, state = signature(D, N, dtype)
-    kept = tf.TensorSpec((None, N, None, count), dtype)
+    kept = tf.TensorSpec((None, None, N, count), dtype)
 
     @tf.function(
         jit_compile=True,
@@ -260,21 +254,19 @@ def compiled_backward(D, N, count, dtype):
             by_time(share_of(x, 2, first, count)),
             by_time(share_of(delta, 2, first, count)),
             tf.transpose(share_of(A, 0, first, count)),
-            by_time_and_state(B),
-            by_time_and_state(C),
+            by_time(B),
+            by_time(C),
             kept,
             by_time(share_of(dy, 2, first, count)),
-            from_time_and_state(
-                share_of(d_last_state, 1, first, count)
-            ),
+            channels_last(share_of(d_last_state, 1, first, count)),
         )
         return (
             by_time(dx),
             by_time(d_delta),
             tf.transpose(dA),
-            from_time_and_state(dB),
-            from_time_and_state(dC),
-            by_time_and_state(dh),
+            by_time(dB),
+            by_time(dC),
+            channels_last(dh),
         )
 
     return run

@@ -16,9 +16,9 @@ def recurrent_scan(
     C: tf.Tensor,
     initial_state: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t x_t, y_t = C_t h_t in a loop.
+    """Runs h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t x_t in a loop.
 
-    Algorithm 2 of arXiv 2312.00752 with the recurrence of its equation 2a; Delta is ready to
+    With y_t = C_t h_t, Algorithm 2 of arXiv 2312.00752, equations 2a and 2b; Delta is ready to
     use (already through softplus). Gradients come from automatic differentiation, which stores
     every state: O(B L D N) time and, with gradients, as much memory.
 
