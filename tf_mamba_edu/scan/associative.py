@@ -150,7 +150,8 @@ def linear_recurrence(a, b, initial_state=None) -> tf.Tensor:
     a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
     if initial_state is None:
         initial_state = tf.zeros_like(a[0])
-    return _linear_recurrence(a, b, tf.convert_to_tensor(initial_state))
+    initial_state = tf.convert_to_tensor(initial_state, a.dtype)
+    return _linear_recurrence(a, b, initial_state)
 
 
 @tf.custom_gradient
@@ -174,6 +175,9 @@ def states(a, b, initial_state):
 
 def gradients(a, h, initial_state, dh):
     """Gradients of a, b, initial state from those of all states."""
+    a, h, initial_state = (
+        tf.math.conj(t) for t in (a, h, initial_state)
+    )  # no change for real numbers
     following = tf.concat([a[1:], tf.zeros_like(a[:1])], axis=0)
     backward = [tf.reverse(t, [0]) for t in (following, dh)]
     g = states(*backward, tf.zeros_like(initial_state))
