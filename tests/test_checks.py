@@ -711,7 +711,8 @@ def test_a_breaking_length_may_be_found_in_other_ways():
     check = parallel_scan.check_first_wrong_length
     assert check(by_loop) is None
     assert "counted from 0" in refused_politely(check, lambda *args: by_loop(*args, first=0))
-    assert "is off by" in refused_politely(check, lambda *args: by_loop(*args, first=2))
+    assert "one too large" in refused_politely(check, lambda *args: by_loop(*args, first=2))
+    assert "is off by" in refused_politely(check, lambda *args: by_loop(*args, first=3))
 
 
 def test_a_battery_is_scanned_by_the_operator_that_passes():

@@ -372,6 +372,29 @@ def test_numpy_arrays_and_variables_equal_tensors(method):
     np.testing.assert_array_equal(run(variables, method)[0], want)
 
 
+@methods
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "traced"])
+def test_second_derivatives_are_right_or_refused(method, wrap):
+    inputs = [tf.constant(arrays(**SMALL)[name]) for name in REQUIRED]
+
+    @wrap
+    def second(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                total = tf.reduce_sum(selective_scan(x, *inputs[1:], method=method) ** 2)
+            slope = inner.gradient(total, x)
+            penalty = tf.reduce_sum(slope**2)
+        return outer.gradient(penalty, x)
+
+    if method == "recurrent":
+        assert np.abs(second(inputs[0])).max() > 0
+    else:
+        with pytest.raises(NotImplementedError, match="cannot be differentiated again"):
+            second(inputs[0])
+
+
 # Memory
 
 

@@ -365,6 +365,10 @@ check_gate_gradients = Check(
             "dg is right. In dx you have what is kept of the state, 1 - g; the input is written "
             "with g.",
         ),
+        Mistake(
+            lambda *args: _by_differences(*args)[::-1],
+            "both are right, and change places: return (dg, dx), the gates first.",
+        ),
     ),
 )
 
@@ -444,6 +448,11 @@ check_first_wrong_length = Check(
         Mistake(
             lambda step, epsilon: _off_by(step, epsilon, share=0.5),
             "this is where half of the state is gone. One percent is asked for.",
+        ),
+        Mistake(
+            lambda step, epsilon: _off_by(step, epsilon) + 1,
+            "one too large. Either the index was already a length, or your product starts at 1: "
+            "P_t includes the multiplier of step t itself, so the first is exp(-step).",
         ),
     ),
 )

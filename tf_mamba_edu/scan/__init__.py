@@ -77,7 +77,8 @@ def selective_scan(
     silu(z_t) if z is given: equations 2a and 2b and Algorithm 2 of arXiv 2312.00752. The
     arguments mean what they mean in the authors' `selective_scan_fn`; the layout is (B, L, D).
     The state is float32, or float64 if x is; y has the dtype of x. All arguments are tensors or
-    NumPy arrays of a floating dtype. Once differentiable. Time O(B L D N); memory: see the method.
+    NumPy arrays of a floating dtype. Once differentiable ("recurrent"
+    as often as you like). Time O(B L D N); memory: see the method.
 
     Args:
         x: (B, L, D) input.

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_mamba_edu.scan.gradients import once
+
 Elements = tuple[tf.Tensor, ...]
 Operator = Callable[[Elements, Elements], Elements]
 
@@ -160,7 +162,8 @@ def _linear_recurrence(a, b, initial_state):
     h = states(*inputs)  # (L, ...)
 
     def gradient(dh):
-        return gradients(inputs[0], h, inputs[2], dh)
+        found = gradients(inputs[0], h, inputs[2], tf.stop_gradient(dh))
+        return once(found, (a, b, initial_state, dh))
 
     return h, gradient
 

@@ -1,8 +1,8 @@
-"""The parallel scan for a GPU: four steps in registers, a tree over what is left.
+"""The parallel scan for a GPU: a few steps in registers, a tree over what is left.
 
 `associative.associative_scan` writes A-bar and B-bar x of every step to memory, and reads and
 writes them again on every level of its tree. Here each thread first runs a chunk of `CHUNK` steps
-by itself, and only the whole chunk, one pair (a, b), goes into the tree: a quarter of the numbers.
+by itself, and only the whole chunk, one pair (a, b), goes into the tree: an eighth of the numbers.
 Afterwards each thread runs its chunk again, from the state that the tree has found.
 """
 
@@ -11,8 +11,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tf_mamba_edu.scan.associative import states
+from tf_mamba_edu.scan.gradients import once
 
-CHUNK = 4  # steps a thread runs by itself; measured on an H100, see chapter 08
+CHUNK = 8  # steps a thread runs by itself; measured on an H100, see chapter 08
 
 
 def sizes_of(t):
@@ -176,7 +177,10 @@ def chunked_scan(
     ]  # the gradient below is to be the only one
     y, last_state, before = compiled_forward(*inputs)
 
-    def gradient(dy, d_last_state):
-        return compiled_backward(*inputs[:5], before, dy, d_last_state)
+    def gradient(*arriving):
+        stopped = [tf.stop_gradient(t) for t in arriving]
+        found = compiled_backward(*inputs[:5], before, *stopped)
+        sources = x, delta, A, B, C, initial_state, *arriving
+        return once(found, sources)
 
     return (y, last_state), gradient

@@ -23,6 +23,7 @@ from tf_mamba_edu.scan.devices import (
     in_compiled_function,
     on_gpu,
 )
+from tf_mamba_edu.scan.gradients import once
 
 CHUNK = 16  # steps between two stored states: L / CHUNK + CHUNK states live in the backward pass
 CHANNELS_A_CORE = 64  # fewer are not worth a loop of their own
@@ -385,13 +386,14 @@ def fused_scan(
     y = tf.ensure_shape(y, x.shape)
     last_state = tf.ensure_shape(last_state, (x.shape[0], D, N))
 
-    def gradient(dy, d_last_state):
-        gradients = divided_backward(
-            *inputs[:5], kept, dy, d_last_state, D, N
-        )
-        return [
+    def gradient(*arriving):
+        stopped = [tf.stop_gradient(t) for t in arriving]
+        gradients = divided_backward(*inputs[:5], kept, *stopped, D, N)
+        gradients = [
             tf.ensure_shape(g, t.shape)
             for g, t in zip(gradients, inputs, strict=True)
         ]
+        sources = x, delta, A, B, C, initial_state, *arriving
+        return once(gradients, sources)
 
     return (y, last_state), gradient

@@ -1,0 +1,1 @@
+"""How fast the package is, and what that needs: measured against its peers, on this machine."""
