@@ -17,7 +17,7 @@ class Effort:
         seconds: time for all repetitions together.
         at_least: repetitions, even if they take longer.
         at_most: repetitions, even if there is time left.
-        patience: seconds for one call; after a call that takes longer there is no other.
+        patience: seconds; when the repetitions have taken longer there is no other.
     """
 
     seconds: float = 8.0
@@ -91,7 +91,7 @@ def repeat(call: Callable[[], object], effort: Effort, compiles: bool = True) ->
 
 def enough(times: list[float], effort: Effort) -> bool:
     """Whether a call has been repeated often enough, from the seconds of each repetition."""
-    if len(times) >= effort.at_most or (times and times[-1] > effort.patience):
+    if len(times) >= effort.at_most or sum(times) > effort.patience:
         return True
     return len(times) >= effort.at_least and sum(times) >= effort.seconds
 

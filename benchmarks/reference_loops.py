@@ -117,11 +117,11 @@ def sixteen_states(x, delta, A, B, C):
 
     def step(t, ys, *states):
         u = delta[t] * x[t]  # (B, D)
+        B_t, C_t = (tf.unstack(v[t][:, :, None], axis=1) for v in (B, C))  # N of (B, 1)
         states = [
-            tf.exp(delta[t] * row) * h + u * B[t, :, n : n + 1]
-            for n, (row, h) in enumerate(zip(rows, states, strict=True))
+            tf.exp(delta[t] * a) * h + u * b for a, h, b in zip(rows, states, B_t, strict=True)
         ]
-        y_t = sum(C[t, :, n : n + 1] * h for n, h in enumerate(states))  # (B, D)
+        y_t = tf.add_n([c * h for c, h in zip(C_t, states, strict=True)])  # (B, D)
         return ys.write(t, y_t), *states
 
     start = array(L, (size, D)), *[tf.zeros((size, D)) for _ in rows]

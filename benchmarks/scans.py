@@ -1,4 +1,4 @@
-"""One selective scan, forward, and with the gradient in all its inputs, from 12 hands."""
+"""The selective scan from many hands: what each is called, and how it wants its inputs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,8 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-import numpy as np
-
-from benchmarks.case import Case, cores, repeat
-from benchmarks.oracle import forward, gradients, largest_error, make_inputs
-
 SHAPES = (8, 256, 256, 16), (1, 2048, 1536, 16)
 SMALL = SHAPES[:1]
-# How a scan wants the axes of (B, L, .) inputs; each swap undoes itself.
-LAYOUTS = {"BL.": (0, 1, 2), "LB.": (1, 0, 2), "B.L": (0, 2, 1)}
 
 
 def ours(method: str) -> Callable:
@@ -118,95 +111,7 @@ SCANS = [
     Scan("transformers", transformers, "torch", "B.L", note="its loop without CUDA kernels"),
     Scan("lite-mamba-graph", lite_mamba, "graph"),
     Scan("lite-mamba-xla", lite_mamba, "xla"),
-    Scan("naive-tensorflow", naive_tensorflow, "eager", note="a Python loop over time"),
+    Scan(
+        "naive-tensorflow", naive_tensorflow, "eager", "BL.", SMALL, note="a Python loop over time"
+    ),
 ]
-
-
-def tensorflow_call(scan: Scan, inputs: list, weights, gradient: bool) -> Callable[[], list]:
-    """A call that returns [y], or the gradients in all inputs, when they are there."""
-    import tensorflow as tf
-
-    load, inputs, weights = scan.load(), [tf.constant(a) for a in inputs], tf.constant(weights)
-
-    def value(*inputs):
-        return [load(*inputs)]
-
-    def with_gradient(*inputs):
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            loss = tf.reduce_sum(weights * load(*inputs))
-        return tape.gradient(loss, inputs)
-
-    function = with_gradient if gradient else value
-    if scan.mode != "eager":
-        function = tf.function(function, jit_compile=scan.mode == "xla")
-
-    def call():
-        results = function(*inputs)
-        tf.test.experimental.sync_devices()
-        return results
-
-    return call
-
-
-def torch_call(scan: Scan, inputs: list, weights, gradient: bool) -> Callable[[], list]:
-    """The same for PyTorch, with as many threads as there are cores."""
-    import torch
-
-    torch.set_num_threads(cores())
-    load, weights = scan.load(), torch.tensor(weights)
-    inputs = [torch.tensor(a, requires_grad=gradient) for a in inputs]
-
-    def value():
-        with torch.no_grad():
-            return [load(*inputs)]
-
-    def with_gradient():
-        return torch.autograd.grad((weights * load(*inputs)).sum(), inputs)
-
-    return with_gradient if gradient else value
-
-
-def arranged(arrays, layout: str) -> list[np.ndarray]:
-    """Arrays (B, L, .) in another layout, or back; those of two axes stay."""
-    return [
-        np.ascontiguousarray(a.transpose(LAYOUTS[layout])) if a.ndim == 3 else a for a in arrays
-    ]
-
-
-def prepare(scan: Scan, inputs: dict, weights, gradient: bool) -> Callable[[], list]:
-    """A call of the scan on inputs that already lie as it wants them."""
-    make = torch_call if scan.mode == "torch" else tensorflow_call
-    *inputs, weights = arranged([*inputs.values(), weights], scan.layout)
-    return make(scan, inputs, weights, gradient)
-
-
-def measure(scan: Scan, gradient: bool, shape, effort) -> dict:
-    """Times one scan in one direction, and compares what it returns with the oracle."""
-    inputs, weights = make_inputs(shape)
-    call = prepare(scan, inputs, weights, gradient)
-    record = repeat(call, effort, compiles=scan.mode in ("graph", "xla"))
-    if record["first_ms"] < effort.patience * 1e3:  # the check is another call
-        found = arranged([r.numpy() for r in call()], scan.layout)
-        expected = gradients(weights, **inputs) if gradient else [forward(**inputs)[0]]
-        record["max_error"] = largest_error(found, expected)
-    return record
-
-
-def cases() -> list[Case]:
-    """All scans, by direction and shape."""
-    return [
-        Case(
-            f"scan-{direction}",
-            scan.peer,
-            shape,
-            "B L D N",
-            functools.partial(measure, scan, direction == "gradient"),
-            scan.note,
-            baseline=scan.peer == "ours-fused-eager",
-        )
-        for direction in ("forward", "gradient")
-        for shape in SHAPES
-        for scan in SCANS
-        if shape in scan.shapes and direction in scan.directions
-    ]

@@ -218,6 +218,23 @@
         return `mean distance between the state and the last symbol: ${wrong.toFixed(2)}; after 15 tokens of noise ${(100 * Math.exp(-15 * inNoise)).toFixed(0)} % of a symbol is left`;
       },
     },
+    chunk: {
+      title: "States in memory, against the steps between two kept ones",
+      height: 260,
+      sliders: [
+        { label: "length L, a power of 2", min: 6, max: 16, step: 1, value: 10 },
+        { label: "steps K, a power of 2", min: 0, max: 16, step: 1, value: 4 },
+      ],
+      draw(svg, [power, chosen]) {
+        const L = Math.pow(2, power), k = Math.min(chosen, power);
+        const states = exponent => L / Math.pow(2, exponent) + Math.pow(2, exponent);
+        const plot = axes(svg, { x: 40, y: 30, width: 500, height: 190 }, [0, power], [0, power + 1], "log2 of K", "log2 of the states in memory");
+        plot.curve(v => Math.log2(states(v)), { stroke: BLUE });
+        plot.line(0, power, power, power, { stroke: GRAY, "stroke-dasharray": "4 3" });
+        plot.points([[k, Math.log2(states(k))]], ORANGE);
+        return `L = ${L}, K = ${Math.pow(2, k)}: ${Math.round(states(k))} states in memory; without recomputing ${L} (dashed)`;
+      },
+    },
     scan: {
       title: "Which elements each place has joined, round by round",
       height: 290,
