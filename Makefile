@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv
 
@@ -18,7 +19,7 @@ export TF_MAMBA_EDU_CHECK_SEED := 0
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider
 NBVAL := -p nbval_kernel --nbval --nbval-current-env --nbval-cell-timeout=600
 NOTEBOOKS := book exercises solutions
-CODE := tf_mamba_edu tests tools
+CODE := tf_mamba_edu tests tools benchmarks
 WARNINGS := awk '{gsub(/\033\[[0-9;]*m/, "")} \
     /(WARNING|ERROR): / && !/absl/ && !seen[$$0]++ {print; n++} END {exit !n}'
 
@@ -28,7 +29,7 @@ define step
 echo "== $(1): $$(($$(date +%s) - start)) s"; exit $$status
 endef
 
-.PHONY: help book links test quick nb check package-tests lint lock clean
+.PHONY: help book links test test-full quick nb check package-tests bench lint lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +48,9 @@ links: $(VENV)/.ok ## whether the addresses in the book answer (needs a network)
 test: check book ## package tests, notebooks run again, and the book (what CI runs)
 	$(call step,package tests and notebooks,PYTHONPATH=tools $(PYTEST) $(NBVAL) tests $(NOTEBOOKS))
 
+test-full: $(VENV)/.ok ## the selective scan in all combinations of settings: about an hour
+	$(call step,all combinations,$(PYTEST) --dist load -m full tests/test_scan_modes.py)
+
 quick: check book package-tests ## package tests and the book, no notebook runs
 
 nb: $(VENV)/.ok ## run the notebooks whose text or package code changed
@@ -56,7 +60,10 @@ check: $(VENV)/.ok ## notebooks and prose against their sources, nothing runs
 	$(call step,check,$(BIN)/python tools/nb.py --check)
 
 package-tests: $(VENV)/.ok
-	$(call step,package tests,$(PYTEST) -m "not browser" tests)
+	$(call step,package tests,$(PYTEST) -m "not browser and not full" tests)
+
+bench: $(BENCH_VENV)/.ok ## time and memory beside other implementations, see benchmarks/run.py
+	@$(BENCH_VENV)/bin/python -m benchmarks.run $(ARGS)
 
 lint: $(VENV)/.ok ## ruff: style and format
 	$(call step,lint,$(BIN)/ruff check $(CODE) && $(BIN)/ruff format --check $(CODE))
@@ -82,4 +89,11 @@ $(VENV)/.ok: pyproject.toml constraints.txt
 	            -c constraints.txt -e ".[dev]"; } \
 	    || $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]")
 	@$(BIN)/python -c "import matplotlib.font_manager"
+	@touch $@
+
+# The peers need an environment of their own, with the TensorFlow of the other one.
+$(BENCH_VENV)/.ok: benchmarks/requirements.txt pyproject.toml constraints.txt
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(call step,install the peers,$(BENCH_VENV)/bin/python -m pip install --quiet \
+	    -c constraints.txt -r benchmarks/requirements.txt)
 	@touch $@

@@ -47,31 +47,36 @@ def release() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def peak_of(call) -> tuple[float, float]:
-    """Memory in MiB before `call`, and the most on top of it while it runs."""
-    release()
-    before = resident()
+def peak_of(call) -> float:
+    """The most memory in MiB that this process held while `call` ran."""
     reset_peak()
     results = call()
     peak = resident("VmHWM")
     del results
-    return before, peak - before
+    release()
+    return peak
 
 
 def measure(scan: Scan, shape, effort) -> dict:
-    """Peak of a first call, in which TensorFlow compiles, and of a second one."""
+    """Peak of a first call, in which TensorFlow compiles, and of a second one.
+
+    Both beyond what the process held before the first: what a library keeps from one call to the
+    next, for its buffers or its machine code, is part of what the scan costs.
+    """
     del effort  # one call is enough: memory does not scatter
     inputs, weights = make_inputs(TINY)
     prepare(scan, inputs, weights, gradient=True)()  # libraries take what they need once
     inputs, weights = make_inputs(shape)
     call = prepare(scan, inputs, weights, gradient=True)
-    before, first = peak_of(call)
-    left, second = peak_of(call)
+    release()
+    before = resident()
+    first = peak_of(call)
+    left = resident()
     return {
         "resident_before_mib": before,
-        "first_call_peak_mib": first,
+        "first_call_peak_mib": first - before,
         "left_by_first_call_mib": left - before,
-        "peak_mib": second,
+        "peak_mib": peak_of(call) - before,
     }
 
 

@@ -131,17 +131,41 @@ def give_torch(model, given: dict):
 
 
 def mambapy(E: int, layers: int, V: int):
-    """Its language model, with its parallel scan."""
-    from mambapy.lm import LM, MambaConfig
+    """Its stack of blocks with its parallel scan, in what its lm.py puts around it.
+
+    lm.py itself cannot be imported without the CUDA package mamba_ssm.
+    """
+    import torch
+    from mambapy.mamba import Mamba, MambaConfig, RMSNorm
 
     config = MambaConfig(E, layers, d_state=STATE, expand_factor=EXPAND, d_conv=CONV, pscan=True)
+
+    class LanguageModel(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = torch.nn.Embedding(V, E)
+            self.mamba = Mamba(config)
+            self.norm_f = RMSNorm(E, config.rms_norm_eps)
+            self.lm_head = torch.nn.Linear(E, V, bias=False)
+
+        def forward(self, tokens):
+            return self.lm_head(self.norm_f(self.mamba(self.embedding(tokens))))  # (B, L, V)
+
+        def step(self, tokens, caches):
+            h, caches = self.mamba.step(self.embedding(tokens), caches)
+            return self.lm_head(self.norm_f(h)), caches  # (B, V)
+
+        def init_caches(self, batch_size):
+            window = torch.zeros(batch_size, config.d_inner, CONV - 1)
+            return [(None, window) for _ in range(layers)]
+
     renamed = {
         name.replace("backbone.embeddings", "embedding")
         .replace("backbone.layers", "mamba.layers")
         .replace("backbone.norm_f", "norm_f"): w
         for name, w in weights(E, layers, V).items()
     }
-    return give_torch(LM(config, V), renamed)
+    return give_torch(LanguageModel(), renamed)
 
 
 def transformers(E: int, layers: int, V: int, use_mambapy: bool = False):

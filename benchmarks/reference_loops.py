@@ -103,7 +103,7 @@ def run_backward(x, delta, A, B, C, kept, dy):
 
 @tf.custom_gradient
 def reference_loop(x, delta, A, B, C):
-    """y (L, B, D) of a loop on a state (N, B, D), with a gradient that recomputes the states."""
+    """Returns y (L, B, D) of a loop on a state (N, B, D); its gradient recomputes the states."""
     inputs = [tf.stop_gradient(t) for t in (x, delta, A, B, C)]
     y, kept = run_forward(*inputs)
     return y, lambda dy: run_backward(*inputs, kept, dy)
@@ -111,7 +111,7 @@ def reference_loop(x, delta, A, B, C):
 
 @tf.function(jit_compile=True)
 def sixteen_states(x, delta, A, B, C):
-    """y (L, B, D) of a loop on N states (B, D), one a tensor. Forward only."""
+    """Returns y (L, B, D) of a loop on N states (B, D), one a tensor. Forward only."""
     L, size, D = x.shape
     rows = tf.unstack(tf.transpose(A))  # N of (D,)
 

@@ -47,7 +47,11 @@ def environment() -> dict[str, str]:
     """
     without = "TF_ENABLE_ONEDNN_OPTS", "OPENBLAS_NUM_THREADS"
     kept = {name: value for name, value in os.environ.items() if name not in without}
-    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    return kept | {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_OFFLINE": "1",  # transformers looks for kernels there
+    }
 
 
 def answer(module: str, *arguments: str, limit: float | None = None) -> dict:

@@ -87,7 +87,10 @@ RUNS = {
         functools.partial(with_keras, peers.ours, True),
         "fit with jit_compile=True",
     ),
-    "mambapy": (functools.partial(with_torch, peers.mambapy), "pscan=True"),
+    "mambapy": (
+        functools.partial(with_torch, peers.mambapy),
+        "its blocks, pscan=True; embedding and head are ours",
+    ),
     "transformers": (
         functools.partial(with_torch, peers.transformers),
         "its loop without CUDA kernels",

@@ -128,8 +128,10 @@ def oracle_of(length, sizes, softplus, choice):
 
 def loss(y, last_state, weights):
     """A weighted sum in which every output counts."""
-    sums = [tf.reduce_sum(tf.cast(a, b.dtype) * b) for a, b in zip((y, last_state), weights)]
-    return tf.add_n(sums)
+    weight_y, weight_h = weights
+    return tf.reduce_sum(tf.cast(y, weight_y.dtype) * weight_y) + tf.reduce_sum(
+        last_state * weight_h
+    )
 
 
 def differentiated(method, softplus, inputs, weights):
