@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+BUSY = 0.25  # load average a core from which on times are not to be trusted
 RATIOS = {
     "ratio_min": "min_ms",
     "ratio_median": "median_ms",
@@ -94,3 +95,5 @@ def print_about(about: dict) -> None:
         f"{about['date']}, load average {about['load_average']}, oneDNN "
         f"{'on' if about['onednn'] else 'off'}, PyTorch on {about['torch_threads']} threads"
     )
+    if about["load_average"] > BUSY * machine["cores"]:
+        print("Something else is running: these times mean little, least of all PyTorch's.")

@@ -37,6 +37,7 @@ from benchmarks.case import Case
 from benchmarks.worker import all_cases
 
 HERE = Path(__file__).resolve().parent
+SHOWN = HERE.parent / "tf_mamba_edu" / "results" / "benchmarks.json"  # a copy, for chapter 08
 LIMIT = 900  # seconds for one case
 
 
@@ -156,6 +157,8 @@ def main() -> int:
     report.print_tables(results["records"])
     write(part, results)
     os.replace(part, output)
+    if output == HERE / "results.json":
+        write(SHOWN, results)
     print(f"\nThe results are in {output}")
     failed = [r for r in results["records"] if "error" in r and r["peer"].startswith("ours")]
     return 1 if failed else 0
