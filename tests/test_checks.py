@@ -19,6 +19,7 @@ from tf_mamba_edu.checks import (
     Check,
     Mistake,
     NotYet,
+    hardware,
     hippo,
     lti,
     parallel_scan,
@@ -85,6 +86,7 @@ def test_every_chapter_with_exercises_has_checks():
         "hippo",
         "selectivity",
         "parallel_scan",
+        "hardware",
     }
     assert {case.id.split(".")[0] for case in CHECKS} >= chapters
     assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 6 * len(chapters)
@@ -735,6 +737,138 @@ def test_a_battery_may_be_clipped_by_numpy():
         return a + a_later, np.clip(low + a_later, *limits), np.clip(high + a_later, *limits)
 
     assert parallel_scan.check_battery(answer) is None
+
+
+# Chapter 08: the same
+
+
+@pytest.mark.parametrize("check", [c.values[0] for c in CHECKS if c.id.startswith("hardware.")])
+def test_no_mistake_of_chapter_08_is_taken_for_another_in_many_cases(check, monkeypatch):
+    for seed in range(100):
+        monkeypatch.setenv(SEED_VARIABLE, str(seed))
+        for mistake in check.mistakes:
+            assert problem(check, mistake.answer).startswith(f"{check.name}: {mistake.message}"), (
+                seed
+            )
+
+
+@pytest.mark.parametrize("name", ["chunked_gradients", "two_level"])
+def test_cases_hold_short_and_whole_last_chunks(name):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        cases = [getattr(hardware, f"check_{name}").cases(rng) for _ in range(5)]
+        whole = [len(case[0]) % case[3] == 0 for case in cases]
+        assert any(whole) and not all(whole)
+
+
+def test_bytes_may_be_counted_array_by_array():
+    def answer(B, L, D, N):
+        large, small = (np.zeros((B, L, size), np.float32).nbytes for size in (D, N))
+        return 9 * large + 2 * small, 4 * large + 2 * small
+
+    assert hardware.check_moved(answer) is None
+
+
+def test_a_time_may_be_had_from_a_speed():
+    def answer(operations, moved, peak, bandwidth):
+        speed = np.minimum(peak, operations / moved * bandwidth)
+        return operations / speed, speed / peak
+
+    assert hardware.check_shortest(answer) is None
+
+
+def handed_over(a, b, w, K, last=lambda length: length):
+    """As the package does it: g is multiplied when it leaves a step."""
+    L, kept, h = len(a), {}, 0.0
+    for t in range(L):
+        if t % K == 0:
+            kept[t] = h
+        h = a[t] * h + b[t]
+    da, db, g = np.zeros(L), np.zeros(L), 0.0
+    for start in sorted(kept)[::-1]:
+        before = [kept[start]]
+        for t in range(start, min(start + K, last(L)) - 1):
+            before.append(a[t] * before[-1] + b[t])
+        for t in reversed(range(start, min(start + K, last(L)))):
+            g = g + w[t]
+            da[t], db[t] = g * before[t - start], g
+            g = a[t] * g
+    return da, db
+
+
+def test_a_gradient_may_be_multiplied_when_it_leaves_a_step():
+    check = hardware.check_chunked_gradients
+    assert check(handed_over) is None
+    shorter = refused_politely(check, lambda *args: handed_over(*args, last=lambda L: L - 1))
+    assert "da is off by" in shorter
+
+
+def test_the_package_solves_the_gradients_of_chapter_08():
+    def by_the_package(a, b, w, K):
+        h = linear_recurrence(a, b)
+        return gradients(tf.constant(a), h, tf.zeros_like(h[0]), w)[:2]
+
+    assert hardware.check_chunked_gradients(by_the_package) is None
+
+    def by_differentiation(h, C, D, x, z, dy):
+        D, x, z = (tf.constant(v) for v in (D, x, z))
+        with tf.GradientTape() as tape:
+            tape.watch((D, x, z))
+            y = (tf.einsum("tn,tnd->td", C, h) + D * x) * tf.nn.silu(z)
+            loss = tf.reduce_sum(dy * y)
+        return tape.gradient(loss, (z, D, x))
+
+    assert hardware.check_output_gradients(by_differentiation) is None
+
+
+def tried_plan(L, state_bytes, budget):
+    states = budget // state_bytes
+    sizes = range(1, L + 1)
+    K = min(K for K in sizes if (L + K - 1) // K + K <= states)
+    pairs = ((K, J) for K in sizes for J in range(1, L // K + 1))
+    return K, min(-(-L // (K * J)) + K + J for K, J in pairs)
+
+
+def test_a_plan_may_be_tried_solved_or_rounded_up():
+    def solved(L, state_bytes, budget):
+        states = budget // state_bytes
+        K = int((states - np.sqrt(states**2 - 4 * L)) / 2)  # K^2 - states K + L = 0
+        while -(-L // K) + K > states:
+            K += 1
+        return K, np.ceil(3 * np.cbrt(L))
+
+    assert hardware.check_plan(tried_plan) is None
+    assert hardware.check_plan(solved) is None
+
+
+def test_two_levels_of_checkpoints_need_three_cube_roots_or_one_more():
+    for n in (2, 5, 9):
+        assert tried_plan(n**3, 1, n**3 + 1)[1] == 3 * n
+    for L in (300, 999, 1501):
+        assert tried_plan(L, 1, L + 1)[1] - np.ceil(3 * np.cbrt(L)) in (0, 1)
+    assert tried_plan(37, 1, 38)[1] == np.ceil(3 * np.cbrt(37)) + 1 == 11  # as the sheet says
+
+
+def by_pages(a, b, initial_state, K):
+    """All pages at once, without a product and without padding: the short page stops early."""
+    pages = -(-len(a) // K)
+    page_a, page_b = np.ones(pages), np.zeros(pages)
+    for k in range(K):
+        there = slice(k, None, K)
+        n = len(a[there])
+        page_a[:n] = a[there] * page_a[:n]
+        page_b[:n] = a[there] * page_b[:n] + b[there]
+    before = linear_recurrence(page_a, page_b, np.float64(initial_state)).numpy()
+    h, found = np.append(initial_state, before[:-1]), np.zeros(len(a))
+    for k in range(min(K, len(a))):
+        there = slice(k, None, K)
+        h = a[there] * h[: len(a[there])] + b[there]
+        found[there] = h
+    return page_a, page_b, found
+
+
+def test_pages_may_be_strided_instead_of_reshaped():
+    assert hardware.check_two_level(by_pages) is None
 
 
 # How a refusal looks, and which cases are tried

@@ -51,7 +51,7 @@ def discretized(x, delta, A, B):
 
 
 def through_chunk(h, A_bar, B_bar_x):
-    """The states after each of the steps, from the state before the first."""
+    """The states after each step, from that before the first."""
     found = []
     for a, b in zip(A_bar, B_bar_x, strict=True):
         h = a * h + b  # (chunks, B, N, D)
@@ -60,13 +60,15 @@ def through_chunk(h, A_bar, B_bar_x):
 
 
 def before_each(a, b, first):
-    """The state before each chunk, and the last one, from whole chunks (a, b) and the first."""
+    """States before all chunks, and the last, from (a, b) of each."""
     after = states(a, b, first)  # (chunks, B, N, D), by a scan
     return tf.concat([first[None], after[:-1]], axis=0), after[-1]
 
 
 def forward(x, delta, A, B, C, h):
-    """Two-level scan. x, delta (B, L, D); A (N, D); B, C (B, L, N); h (B, N, D).
+    """The scan on two levels.
+
+    x, delta (B, L, D); A (N, D); B, C (B, L, N); h (B, N, D).
 
     Returns y (B, L, D), the last state (B, N, D) and the state before each chunk.
     """

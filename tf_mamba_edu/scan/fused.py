@@ -48,14 +48,16 @@ def new_array(dtype, size, element_shape):
 
 
 def next_state(h, x_t, delta_t, A, B_t):
-    """h_t = exp(Delta_t A) h_{t-1} + Delta_t x_t B_t on a state of shape (B, N, D)."""
+    """exp(Delta_t A) h_{t-1} + Delta_t x_t B_t on a state (B, N, D)."""
     A_bar = tf.exp(delta_t[:, None, :] * A)  # (B, N, D)
     written = (delta_t * x_t)[:, None, :] * B_t[:, :, None]  # (B, N, D)
     return A_bar * h + written  # (B, N, D)
 
 
 def forward(x, delta, A, B, C, h):
-    """Time-major loop. x, delta (L, B, D); A (N, D); B, C (L, B, N); h (B, N, D).
+    """Time-major loop over chunks.
+
+    x, delta (L, B, D); A (N, D); B, C (L, B, N); h (B, N, D).
 
     Returns y (L, B, D), the last state (B, N, D) and the stored states (chunks, B, N, D).
     """
@@ -82,7 +84,7 @@ def forward(x, delta, A, B, C, h):
 
 
 def states_before(start, steps, h, x, delta, A, B):
-    """The state before each step of one chunk, (CHUNK, B, N, D), from the one that was kept."""
+    """The states before the steps of a chunk: (CHUNK, B, N, D)."""
 
     def step(i, h, before):
         t = start + i
@@ -138,7 +140,7 @@ def partly_summed(values):
 
 
 def backward(x, delta, A, B, C, kept, dy, g):
-    """Reversed loop over the chunks, from the gradient g of the last state (B, N, D).
+    """Reversed loop; g (B, N, D): the gradient of the last state.
 
     Returns the gradients of x, delta, A, B, C and the initial state, in the layouts of `forward`.
     """
@@ -301,7 +303,7 @@ def number_of_shares(x) -> int:
 # TensorFlow runs them at the same time.
 @tf.function(reduce_retracing=True)
 def divided_forward(x, delta, A, B, C, initial_state, D, N, shares):
-    """The forward pass of all channels, in shares; the stored states stay in shares."""
+    """Forward pass of all channels; stored states stay in shares."""
     run = compiled_forward(D, N, D // shares, x.dtype)
     results = [
         run(x, delta, A, B, C, initial_state, tf.constant(first))

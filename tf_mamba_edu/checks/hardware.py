@@ -1,0 +1,824 @@
+"""Checks of chapter 08, the hardware-aware scan."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tf_mamba_edu.checks.core import Check, Mistake
+
+
+def _turn(rng):
+    """How many cases this generator has made: a check's cases go through all kinds in turn."""
+    before = rng.bit_generator.seed_seq.n_children_spawned
+    rng.spawn(1)
+    return before
+
+
+def _layer_case(rng):
+    B, L = rng.integers(2, 9), rng.integers(100, 3000)
+    D, N = 16 * rng.integers(20, 100), rng.integers(8, 33)
+    return tuple(int(size) for size in (B, L, D, N))
+
+
+def _moved(
+    B,
+    L,
+    D,
+    N,
+    separate=("x delta y", "y x p", "p z out"),
+    fused="x delta z out",
+    number=4,
+    small=2,
+    extra=0,
+):
+    """Bytes of three passes and of one: each lists its arrays (B, L, D)."""
+
+    def of(passes):
+        large = sum(len(arrays.split()) for arrays in passes)
+        return number * B * L * (large * D + small * N)
+
+    return of(separate) + extra, of([fused]) + extra
+
+
+check_moved = Check(
+    name="moved",
+    spec=_moved,
+    outputs=("separate", "fused"),
+    cases=_layer_case,
+    tolerance=1e-6,
+    hint="write a table with a row for each pass: what does it read, what does it write, and how "
+    "many numbers has each of these arrays? Then add up, and remember what a number weighs.",
+    mistakes=(
+        Mistake(
+            lambda *sizes: _moved(*sizes, number=1),
+            "these are numbers, not bytes. A float32 has 32 bits: how many bytes is that?",
+        ),
+        Mistake(
+            lambda *sizes: _moved(*sizes, number=8),
+            "twice too much: eight bytes are a float64. A float32 has four.",
+        ),
+        Mistake(
+            lambda *sizes: _moved(
+                *sizes, separate=("x delta y", "y p", "p z out")
+            ),
+            "fused is right. In the second pass x is missing: the scan has read it once, but by "
+            "now it is no longer near the core, and comes from memory again.",
+        ),
+        Mistake(
+            lambda *sizes: _moved(
+                *sizes,
+                separate=("x delta", "y x", "p z"),
+                fused="x delta z",
+            ),
+            "you count what is read. What is written travels, too: y, p and the output in the "
+            "three passes, the output in the one.",
+        ),
+        Mistake(
+            lambda *sizes: _moved(
+                *sizes, separate=("x delta y", "x p", "z out")
+            ),
+            "fused is right. But what one pass writes, the next one has to read: y and p "
+            "travel twice, once in each direction.",
+        ),
+        Mistake(
+            lambda *sizes: _moved(*sizes, fused="x delta out"),
+            "separate is right. The single pass needs z as well, or it cannot gate.",
+        ),
+        Mistake(
+            lambda *sizes: _moved(*sizes, fused="x x delta z out"),
+            "separate is right. The single pass needs x twice, but it *fetches* it once: the "
+            "number is still in a register when the skip asks for it.",
+        ),
+        Mistake(
+            lambda *sizes: _moved(*sizes, fused="x delta z y p out"),
+            "separate is right. The single pass never writes y and p down: they are a "
+            "number in a register, used at once and forgotten. That is the point of fusing.",
+        ),
+        Mistake(
+            lambda B, L, D, N: _moved(
+                B, L, D, N, extra=4 * B * L * D * N
+            ),
+            "the states are counted. The scan is a fused one in both programs: its states, of "
+            "size B L D N, are never written.",
+        ),
+        Mistake(
+            lambda B, L, D, N: _moved(B, L, D, D),
+            "B and C are counted as if they had D channels. All channels share them: they are "
+            "(B, L, N).",
+        ),
+        Mistake(
+            lambda *sizes: _moved(*sizes, small=0),
+            "B and C are missing. They are small, (B, L, N) each, but they are read.",
+        ),
+        Mistake(
+            lambda B, L, D, N: _moved(1, L, D, N),
+            "this is one sequence of the batch. There are B of them.",
+        ),
+    ),
+)
+
+
+def _roofline_case(rng):
+    """Six programs, from far left of the ridge to far right."""
+    peak, bandwidth = rng.uniform(1e11, 1e12), rng.uniform(1e10, 5e10)
+    intensity = np.array([0.02, 0.3, 0.7, 1.5, 5.0, 60.0])
+    intensity *= rng.uniform(0.8, 1.2, 6) * peak / bandwidth
+    moved = 10 ** rng.uniform(6.0, 7.0, 6)
+    order = rng.permutation(6)
+    return (intensity * moved)[order], moved[order], peak, bandwidth
+
+
+def _bounds(operations, moved, peak, bandwidth):
+    seconds, share = [], []
+    for count, size in zip(operations, moved, strict=True):
+        computing, fetching = count / peak, size / bandwidth
+        seconds.append(computing if computing > fetching else fetching)
+        share.append(computing / seconds[-1])
+    return np.array(seconds), np.array(share)
+
+
+def _roofline(
+    operations, moved, peak, bandwidth, join=np.maximum, share=None
+):
+    computing, fetching = operations / peak, moved / bandwidth
+    seconds = join(computing, fetching)
+    if share is None:
+        return seconds, computing / seconds
+    return seconds, share(computing, fetching, seconds, peak)
+
+
+check_shortest = Check(
+    name="shortest",
+    spec=_bounds,
+    outputs=("seconds", "share"),
+    cases=_roofline_case,
+    tolerance=1e-5,
+    hint="how long would it take to compute, if fetching were free? How long to fetch, if "
+    "computing were free? Both can go on at the same time.",
+    mistakes=(
+        Mistake(
+            lambda *args: _roofline(*args, join=np.add),
+            "you add the two times. A processor computes while the next numbers are on their way, "
+            "so at best the shorter of the two is hidden behind the longer.",
+        ),
+        Mistake(
+            lambda *args: _roofline(*args, join=np.minimum),
+            "this is the shorter of the two times. The program is not ready before it has "
+            "fetched everything *and* computed everything: take the longer one.",
+        ),
+        Mistake(
+            lambda *args: _roofline(*args, join=lambda c, f: f),
+            "only fetching counts here. A program with much to do for each byte is held up by "
+            "its arithmetic, and more than the peak is not to be had.",
+        ),
+        Mistake(
+            lambda *args: _roofline(*args, join=lambda c, f: c),
+            "only computing counts here, so that every program reaches the peak. Most of them "
+            "wait for memory.",
+        ),
+        Mistake(
+            lambda operations, moved, peak, bandwidth: _roofline(
+                operations, moved, bandwidth, peak
+            ),
+            "peak and bandwidth are exchanged: operations are done at the peak, bytes come with "
+            "the bandwidth.",
+        ),
+        Mistake(
+            lambda operations, moved, peak, bandwidth: (
+                np.minimum(peak, operations / moved * bandwidth),
+                _bounds(operations, moved, peak, bandwidth)[1],
+            ),
+            "share is right. But the first result is a *speed*, operations per second. The time "
+            "is the operations divided by it.",
+        ),
+        Mistake(
+            lambda *args: _roofline(
+                *args, share=lambda c, f, seconds, peak: f / seconds
+            ),
+            "the times are right. But this is the share of the *bandwidth* that is used. Of the "
+            "peak: operations per second, divided by peak.",
+        ),
+        Mistake(
+            lambda *args: _roofline(
+                *args, share=lambda c, f, seconds, peak: seconds / c
+            ),
+            "the times are right, and the share is upside down: it is never more than 1.",
+        ),
+        Mistake(
+            lambda *args: _roofline(
+                *args,
+                share=lambda c, f, seconds, peak: 100 * c / seconds,
+            ),
+            "the times are right, and the share is in percent. Return a number from 0 to 1.",
+        ),
+        Mistake(
+            lambda *args: _roofline(
+                *args,
+                share=lambda c, f, seconds, peak: c * peak / seconds,
+            ),
+            "the times are right. The second result is a speed, in operations per second. Which "
+            "share of the peak is that?",
+        ),
+        Mistake(
+            lambda *args: _roofline(
+                *args, share=lambda c, f, seconds, peak: 1.0 * (c > f)
+            ),
+            "the times are right. The second result says *whether* the peak is reached, by 0 and "
+            "1. How much of it does a program reach that waits for memory?",
+        ),
+    ),
+)
+
+
+def _chunk_case(rng):
+    """The last chunk is shorter than the others, but for the second case."""
+    turn, K = _turn(rng), int(rng.integers(3, 6))
+    rest = 0 if turn == 1 else int(rng.integers(1, K))
+    L = int(rng.integers(2, 4)) * K + rest
+    a = rng.uniform(0.4, 0.9, L) * rng.choice([-1, 1], L)
+    return a, rng.normal(size=L) + 1, rng.normal(size=L) + 0.5, K
+
+
+def _looped(a, b, start=0.0):
+    h, found = start, []
+    for t in range(len(a)):
+        h = a[t] * h + b[t]
+        found.append(h)
+    return np.array(found)
+
+
+def _by_differences(a, b, w, K):
+    """The loss is a sum of states, each linear in any one multiplier and in any one amount."""
+
+    def slope(run, t):
+        step = 0.1 * np.eye(len(a))[t]
+        return w @ (run(step) - run(-step)) / 0.2
+
+    steps = range(len(a))
+    return (
+        np.array(
+            [slope(lambda s: _looped(a + s, b), t) for t in steps]
+        ),
+        np.array(
+            [slope(lambda s: _looped(a, b + s), t) for t in steps]
+        ),
+    )
+
+
+def _chunked(
+    a,
+    b,
+    w,
+    K,
+    chunks="from the front",
+    passed=lambda a, t, stop: a[t + 1] if t + 1 < len(a) else 0.0,
+    keep_after=False,
+):
+    """The backward pass of the sheet, repaired and, by its parts, wrong."""
+    L = len(a)
+    states = np.append(0.0, _looped(a, b))
+    kept = [states[t + keep_after] for t in range(0, L, K)]
+    if chunks == "from the end":
+        spans = [(max(stop - K, 0), stop) for stop in range(L, 0, -K)]
+    elif chunks == "whole ones":
+        spans = [(t, t + K) for t in range(0, L - K + 1, K)][::-1]
+    else:
+        spans = [(t, min(t + K, L)) for t in range(0, L, K)][::-1]
+    da, db, g = np.zeros(L), np.zeros(L), 0.0
+    for start, stop in spans:
+        h = kept[start // K]
+        before = np.append(h, _looped(a[start:stop], b[start:stop], h))
+        for t in reversed(range(start, stop)):
+            g = w[t] + passed(a, t, stop) * g
+            da[t], db[t] = g * before[t - start], g
+    return da, db
+
+
+def _not_between(a, t, stop):
+    return a[t + 1] if t + 1 < stop else 1.0
+
+
+check_chunked_gradients = Check(
+    name="chunked_gradients",
+    spec=_by_differences,
+    outputs=("da", "db"),
+    cases=_chunk_case,
+    tolerance=1e-6,
+    hint="compare with chunks of K = L, one for all steps. db shows what happens to g on its way "
+    "from one chunk to the one before it, da in addition which states a chunk starts from.",
+    mistakes=(
+        Mistake(
+            lambda *args: _chunked(
+                *args, chunks="from the end", passed=_not_between
+            ),
+            "both bugs are still there. One is in what is handed from chunk to chunk, the other "
+            "in where the chunks are cut.",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, passed=_not_between),
+            "the states are right now. But where g goes from one chunk to the one before it, it "
+            "is still not multiplied: a chunk's border is a step like any other.",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, chunks="from the end"),
+            "db is right now. But the chunks are still cut from the end, where the forward pass "
+            "cut them from the front. So the kept states stand at other places than the chunks.",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, chunks="whole ones"),
+            "the last chunk, shorter than K, is left out: its gradients are 0, and what it has to "
+            "hand back never reaches the others.",
+        ),
+        Mistake(
+            lambda *args: _chunked(
+                *args,
+                passed=lambda a, t, stop: (
+                    a[t + 1] if t + 1 < stop else 0.0
+                ),
+            ),
+            "each chunk starts with g = 0. It has to take over what the later chunk hands back, "
+            "times the multiplier of the step between them; only the last chunk has nobody "
+            "behind it.",
+        ),
+        Mistake(
+            lambda *args: _chunked(
+                *args,
+                passed=lambda a, t, stop: (
+                    a[t + 1] if t + 1 < stop else a[t]
+                ),
+            ),
+            "at the border of a chunk g is multiplied by a[t]. The state h_t gets into h_{t+1} "
+            "with a[t + 1], also there.",
+        ),
+        Mistake(
+            lambda *args: _chunked(
+                *args, passed=lambda a, t, stop: a[t]
+            ),
+            "every g is multiplied by the multiplier of its own step. The state h_t gets into "
+            "h_{t+1} with a[t + 1].",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, keep_after=True),
+            "db is right. For da a chunk has to start from the state *before* its first step; "
+            "this starts from the state after it.",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args)[::-1],
+            "both are right, and change places: return (da, db).",
+        ),
+    ),
+)
+
+
+def _smallest(L, states, count=None):
+    """The smallest K whose count of states does not exceed what there is room for."""
+    count = count or (lambda K: -(-L // K) + K)
+    return next((K for K in range(1, L + 1) if count(K) <= states), L)
+
+
+def _fewest(L):
+    """By trying: K steps in a small chunk, J of those in a large one."""
+    most = 3 * int(np.ceil(L ** (1 / 3))) + 1  # that many suffice
+    K, J = np.arange(1, most), np.arange(1, most)[:, None]
+    return int(np.min(-(-L // (K * J)) + J + K))
+
+
+def _one_level(L, state_bytes, budget):
+    return _smallest(L, budget // state_bytes)
+
+
+def _plan(L, state_bytes, budget):
+    return _one_level(L, state_bytes, budget), _fewest(L)
+
+
+def _wrong_chunks(L, state_bytes, budget):
+    """Chunk lengths by likely slips; a case is one in which all of them show."""
+    states = budget // state_bytes
+    fitting = [K for K in range(1, L + 1) if -(-L // K) + K <= states]
+    return {
+        "largest": fitting[-1],
+        "root": round(np.sqrt(L)),
+        "exact root": np.sqrt(L),
+        "floor": _smallest(L, states, lambda K: L // K + K),
+        "strict": _smallest(L, states - 1),
+        "checkpoints only": _smallest(L, states, lambda K: -(-L // K)),
+        "bytes": _smallest(L, budget),
+    }
+
+
+def _budget_case(rng):
+    """Sizes for which every slip gives another K, and the two-level formula rounds up."""
+    while True:
+        L = int(rng.integers(300, 2000))
+        state_bytes = int(rng.integers(50, 500)) * 4
+        states = int(np.ceil(rng.uniform(2.2, 3.0) * np.sqrt(L)))
+        budget = states * state_bytes + int(
+            rng.integers(1, state_bytes)
+        )
+        case = L, state_bytes, budget
+        found = list(_wrong_chunks(*case).values())
+        found.append(_one_level(*case))
+        cubic = 3 * L ** (1 / 3)
+        if len(set(found)) == len(found) and _fewest(L) == np.ceil(
+            cubic
+        ) > np.round(cubic):
+            return case
+
+
+def _slip(name):
+    return lambda *case: (_wrong_chunks(*case)[name], _fewest(case[0]))
+
+
+def _other_count(count):
+    return lambda *case: (_one_level(*case), count(case[0]))
+
+
+check_plan = Check(
+    name="plan",
+    spec=_plan,
+    outputs=("K", "fewest"),
+    cases=_budget_case,
+    tolerance=1e-5,
+    hint="take L = 10 and K = 3 and draw the ten steps: where are the checkpoints, and how many "
+    "states are in memory while the backward pass is in the last chunk but one? Then try all K.",
+    mistakes=(
+        Mistake(
+            _slip("largest"),
+            "fewest is right, and K fits, but it is the *largest* K that does. Short chunks were "
+            "wanted: their states should stay in a cache.",
+        ),
+        Mistake(
+            _slip("root"),
+            "fewest is right. This K needs the fewest states, the square root of L. With the "
+            "budget given there is room for more checkpoints, and so for shorter chunks.",
+        ),
+        Mistake(
+            _slip("exact root"),
+            "fewest is right. The square root of L needs the fewest states, but is no whole "
+            "number of steps; and the budget has room for shorter chunks.",
+        ),
+        Mistake(
+            _slip("floor"),
+            "fewest is right. Steps that are left over at the end are a chunk as well, and have "
+            "a checkpoint: L / K has to be rounded up, -(-L // K).",
+        ),
+        Mistake(
+            _slip("strict"),
+            "fewest is right. But a plan that fills the budget to the last state does fit: <=, "
+            "not <.",
+        ),
+        Mistake(
+            _slip("checkpoints only"),
+            "fewest is right. In K you count the checkpoints only. While the backward pass works "
+            "on a chunk, the K states of that chunk are in memory, too.",
+        ),
+        Mistake(
+            _slip("bytes"),
+            "fewest is right. In K you compare a number of states with a number of bytes: how "
+            "many states are there room for?",
+        ),
+        Mistake(
+            _other_count(lambda L: 3 * L ** (1 / 3)),
+            "K is right. 3 L^(1/3) is what the derivation gives, and it is a bound. States come in "
+            "whole numbers: round up.",
+        ),
+        Mistake(
+            _other_count(lambda L: np.floor(3 * L ** (1 / 3))),
+            "K is right. 3 L^(1/3) is the minimum over all real numbers, so with whole ones it "
+            "takes at least that many: round up, not down.",
+        ),
+        Mistake(
+            _other_count(lambda L: int(np.ceil(2 * np.sqrt(L)))),
+            "K is right. 2 times the square root of L is the fewest for *one* level of "
+            "checkpoints. With two there are three terms to balance.",
+        ),
+        Mistake(
+            _other_count(lambda L: int(np.ceil(2 * L ** (1 / 3)))),
+            "K is right. Of the three things that are in memory at the same time one is missing: "
+            "the large checkpoints, the small ones of one large chunk, and the states of one "
+            "small chunk.",
+        ),
+        Mistake(
+            _other_count(lambda L: int(np.ceil(L ** (1 / 3)))),
+            "K is right. The cube root of L is how long a small chunk should be. How many states "
+            "are in memory then, all together?",
+        ),
+    ),
+)
+
+
+def _gated_case(rng):
+    L, N, D = (
+        int(rng.integers(*span)) for span in ((5, 9), (2, 5), (3, 6))
+    )
+    h, C = rng.normal(size=(L, N, D)), rng.normal(size=(L, N)) + 0.5
+    skip, x = rng.normal(size=D) + 1, rng.normal(size=(L, D)) + 0.5
+    z, dy = 2 * rng.normal(size=(L, D)), rng.normal(size=(L, D)) + 0.5
+    return h, C, skip, x, z, dy
+
+
+def _sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def _by_small_steps(h, C, D, x, z, dy, step=1e-4):
+    """Each number a little up and down: what does the loss do?"""
+
+    def loss(D, x, z):
+        skipped = np.einsum("tn,tnd->td", C, h) + D * x
+        return np.sum(dy * skipped * z * _sigmoid(z))
+
+    found = [np.zeros(z.shape), np.zeros(D.shape), np.zeros(x.shape)]
+    for gradient, which in zip(found, "zDx", strict=True):
+        for place in np.ndindex(gradient.shape):
+            values = []
+            for way in (step, -step):
+                moved = {"D": D.copy(), "x": x.copy(), "z": z.copy()}
+                moved[which][place] += way
+                values.append(loss(**moved))
+            gradient[place] = (values[0] - values[1]) / (2 * step)
+    return tuple(found)
+
+
+def _slope(z):
+    """The derivative of SiLU."""
+    return _sigmoid(z) * (1 + z * (1 - _sigmoid(z)))
+
+
+def _gated(
+    h,
+    C,
+    D,
+    x,
+    z,
+    dy,
+    slope=_slope,
+    skipped=True,
+    gate=lambda z: z * _sigmoid(z),
+    total=lambda product: np.sum(product, axis=0),
+    to_x=lambda D, x: D,
+):
+    """The gradients by formula and, by its parts, wrong ones."""
+    p = np.einsum("tn,tnd->td", C, h) + (D * x if skipped else 0)
+    dp = dy * gate(z)
+    return dy * p * slope(z), total(dp * x), dp * to_x(D, x)
+
+
+check_output_gradients = Check(
+    name="output_gradients",
+    spec=_by_small_steps,
+    outputs=("dz", "dD", "dx"),
+    cases=_gated_case,
+    tolerance=1e-5,
+    hint="call what is gated p_t = C_t h_t + D x_t, so that y_t = p_t silu(z_t). First the "
+    "gradient in p_t and the one in z_t; then go on from p_t to D and to x_t.",
+    mistakes=(
+        Mistake(
+            lambda *args: _gated(*args, slope=_sigmoid),
+            "dD and dx are right. In dz you take z as a constant factor, so that only the sigmoid "
+            "is left. SiLU is z times sigmoid(z), a product, and both factors change with z.",
+        ),
+        Mistake(
+            lambda *args: _gated(
+                *args, slope=lambda z: _sigmoid(z) * (1 - _sigmoid(z))
+            ),
+            "dD and dx are right. In dz you have the derivative of the sigmoid. SiLU is z times "
+            "sigmoid(z): by the product rule there is one more term, and a factor z.",
+        ),
+        Mistake(
+            lambda *args: _gated(
+                *args,
+                slope=lambda z: z * _sigmoid(z) * (1 - _sigmoid(z)),
+            ),
+            "dD and dx are right. In dz one term of the product rule is missing, the one in which "
+            "z itself changes and the sigmoid does not.",
+        ),
+        Mistake(
+            lambda *args: _gated(
+                *args, slope=lambda z: z * _sigmoid(z)
+            ),
+            "dD and dx are right. dz contains silu(z) itself where its derivative belongs.",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, skipped=False),
+            "dD and dx are right. In dz the skip is missing: what the gate multiplies is "
+            "C_t h_t + D x_t, all of it, and it has to be recomputed as a whole.",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, gate=np.ones_like),
+            "dz is right. dD and dx go past the gate: what y_t gets from the skip has been "
+            "multiplied by silu(z_t), and so is what goes back.",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, gate=_sigmoid),
+            "dz is right. In dD and dx you gate by sigmoid(z). The gate is silu(z), z times that.",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, gate=_slope),
+            "dz is right. In dD and dx the gate is a constant factor: silu(z), not its "
+            "derivative.",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, total=lambda product: product),
+            "dz and dx are right. One D serves all the steps, so its gradient is a sum over them: "
+            "(D,), not (L, D).",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, total=np.sum),
+            "dz and dx are right. Each channel has a D of its own: sum over the steps, not over "
+            "the channels.",
+        ),
+        Mistake(
+            lambda *args: _gated(
+                *args, total=lambda product: np.mean(product, axis=0)
+            ),
+            "dz and dx are right. dD is a sum over the steps, and this is their mean.",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, to_x=lambda D, x: x),
+            "dz and dD are right. dx has the factor x, and should have D: in the product D x the "
+            "gradient of each factor holds the *other* one.",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, to_x=lambda D, x: 1),
+            "dz and dD are right. In dx the factor D is missing.",
+        ),
+    ),
+)
+
+
+def _page_case(rng):
+    """In turn: a short last page, no short page, a page longer than all, pages of 1."""
+    turn, K = _turn(rng) % 5, int(rng.integers(3, 6))
+    L = int(rng.integers(3, 5)) * K + int(rng.integers(1, K))
+    if turn == 1:
+        L -= L % K
+    elif turn == 2:
+        L, K = K, L
+    elif turn == 3:
+        K = 1
+    a = rng.uniform(0.4, 0.9, L) * rng.choice([-1, 1], L)
+    return a, rng.normal(size=L) + 1, float(rng.uniform(2.0, 4.0)), K
+
+
+def _page_by_page(a, b, initial_state, K):
+    """Page after page, step after step."""
+    page_a, page_b = [], []
+    for start in range(0, len(a), K):
+        product, h = 1.0, 0.0
+        for t in range(start, min(start + K, len(a))):
+            product, h = a[t] * product, a[t] * h + b[t]
+        page_a.append(product)
+        page_b.append(h)
+    return (
+        np.array(page_a),
+        np.array(page_b),
+        _looped(a, b, initial_state),
+    )
+
+
+def _carried(whole_a, whole_b, initial_state):
+    after = _looped(whole_a, whole_b, initial_state)
+    return np.append(initial_state, after[:-1])
+
+
+def _two_level(
+    a,
+    b,
+    initial_state,
+    K,
+    neutral=1.0,
+    dealt=False,
+    opened=False,
+    padded=lambda L, K: -L % K,
+    before=_carried,
+    product=lambda pages: np.prod(pages, axis=1),
+    keep_padding=False,
+):
+    """The scan by pages and, by its parts, wrong ones."""
+    L, room = len(a), padded(len(a), K)
+    if opened:
+        b = np.append(a[0] * initial_state + b[0], b[1:])
+    pages_a = np.append(a, np.full(room, neutral))
+    pages_b = np.append(b, np.zeros(room))
+    if dealt:
+        pages_a, pages_b = (
+            v.reshape(K, -1).T for v in (pages_a, pages_b)
+        )
+    else:
+        pages_a, pages_b = (
+            v.reshape(-1, K) for v in (pages_a, pages_b)
+        )
+    whole_a = product(pages_a)
+    whole_b = np.array(
+        [
+            _looped(p, q)[-1]
+            for p, q in zip(pages_a, pages_b, strict=True)
+        ]
+    )
+    starts = before(whole_a, whole_b, 0.0 if opened else initial_state)
+    h = np.concatenate(
+        [
+            _looped(p, q, start)
+            for p, q, start in zip(
+                pages_a, pages_b, starts, strict=True
+            )
+        ]
+    )
+    return whole_a, whole_b, h if keep_padding else h[:L]
+
+
+check_two_level = Check(
+    name="two_level",
+    spec=_page_by_page,
+    outputs=("page_a", "page_b", "h"),
+    cases=_page_case,
+    tolerance=1e-6,
+    hint="five steps in pages of two, by hand: what does each page come to, a and b, if it starts "
+    "from nothing? With which state does each page begin? The sheet's last cell has numbers.",
+    mistakes=(
+        Mistake(
+            lambda *args: _two_level(*args, neutral=0.0),
+            "all but the last page_a are right: the empty places of the last page are filled with "
+            "a = 0, which forgets everything. A step that changes nothing has a = 1 and b = 0.",
+        ),
+        Mistake(
+            lambda *args: _two_level(
+                *args, padded=lambda L, K: K - L % K
+            ),
+            "there is an empty page too many where K divides L: K - L % K is K then, and should "
+            "be 0. Python's -L % K does it.",
+        ),
+        Mistake(
+            lambda *args: _two_level(*args, keep_padding=True),
+            "the pages are right, and the states as well, but h still holds the states of the "
+            "steps that were added to fill the last page. Cut it to L.",
+        ),
+        Mistake(
+            lambda *args: _two_level(*args, dealt=True),
+            "the steps are dealt out like cards: 0, 1, 2 go to different pages. A page holds K "
+            "*successive* steps, reshape(-1, K), not reshape(K, -1).",
+        ),
+        Mistake(
+            lambda *args: _two_level(
+                *args, before=lambda p, q, h: _carried(p, q, 0.0)
+            ),
+            "the pages are right. But the first of them starts from zero, where it should start "
+            "from the initial state.",
+        ),
+        Mistake(
+            lambda *args: _two_level(*args, opened=True),
+            "the states are right. But the initial state went into page_b of the first page. A "
+            "page is condensed from nothing, whatever stands before it; only the carrying knows "
+            "where everything began.",
+        ),
+        Mistake(
+            lambda *args: _two_level(
+                *args, before=lambda p, q, h: _looped(p, q, h)
+            ),
+            "the pages are right. But each page is filled in from the state *after* it, not from "
+            "the one before: what is carried is one place late.",
+        ),
+        Mistake(
+            lambda *args: _two_level(
+                *args, before=lambda p, q, h: np.full(len(p), h)
+            ),
+            "the pages are right. But each of them is filled in from the initial state, as if "
+            "it were the first. What the pages before it come to is not carried.",
+        ),
+        Mistake(
+            lambda *args: _two_level(
+                *args,
+                before=lambda p, q, h: np.append(
+                    h, np.zeros(len(p) - 1)
+                ),
+            ),
+            "the pages are right. But each page after the first is filled in from zero: nothing "
+            "is carried.",
+        ),
+        Mistake(
+            lambda *args: _two_level(
+                *args, before=lambda p, q, h: np.append(h, q[:-1])
+            ),
+            "the pages are right. But each page starts from page_b of the page before it. That "
+            "page did not start from zero either: page_a times the state before it comes on top.",
+        ),
+        Mistake(
+            lambda *args: _two_level(
+                *args,
+                before=lambda p, q, h: np.append(
+                    h, h + np.cumsum(q)[:-1]
+                ),
+            ),
+            "the pages are right. But what is carried is only added up. A page also multiplies "
+            "what comes in, by its page_a.",
+        ),
+        Mistake(
+            lambda *args: _two_level(
+                *args, product=lambda pages: pages[:, -1]
+            ),
+            "page_a is only the last multiplier of each page (in a short page, of its padding). A "
+            "page multiplies what comes in by *all* of its multipliers, one after the other.",
+        ),
+    ),
+)
