@@ -318,7 +318,7 @@ def test_the_scan_itself_runs_in_float32(policy, monkeypatch):
         seen.extend(t.dtype for t in (u, delta, A, B, C, h))
         return u, h
 
-    monkeypatch.setattr("tf_mamba_edu.scan.choose_method", lambda method: scan)
+    monkeypatch.setattr("tf_mamba_edu.scan.choose_method", lambda method, *_: scan)
     layer = MambaBlock(d_state=N, dtype=policy)
     assert layer(inputs()).dtype == keras.DTypePolicy(policy).compute_dtype
     assert set(seen) == {tf.float32}
