@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from tf_mamba_edu.checks.core import Check, Mistake
+from tf_mamba_edu.checks.core import Check, Mistake, _raw_result
 
 
 def _turn(rng):
@@ -15,35 +17,34 @@ def _turn(rng):
 
 
 def _layer_case(rng):
-    B, L = rng.integers(2, 9), rng.integers(100, 3000)
-    D, N = 16 * rng.integers(20, 100), rng.integers(8, 33)
-    return tuple(int(size) for size in (B, L, D, N))
+    B, L, D = (
+        rng.integers(2, 9),
+        rng.integers(100, 3000),
+        16 * rng.integers(20, 100),
+    )
+    return int(B), int(L), int(D)
 
 
 def _moved(
     B,
     L,
     D,
-    N,
     separate=("x delta y", "y x p", "p z out"),
-    fused="x delta z out",
+    inside="x delta z out",
     number=4,
-    small=2,
-    extra=0,
 ):
     """Bytes of three passes and of one: each lists its arrays (B, L, D)."""
 
     def of(passes):
-        large = sum(len(arrays.split()) for arrays in passes)
-        return number * B * L * (large * D + small * N)
+        return number * B * L * D * sum(len(p.split()) for p in passes)
 
-    return of(separate) + extra, of([fused]) + extra
+    return of(separate), of([inside])
 
 
 check_moved = Check(
     name="moved",
     spec=_moved,
-    outputs=("separate", "fused"),
+    outputs=("separate", "inside"),
     cases=_layer_case,
     tolerance=1e-6,
     hint="write a table with a row for each pass: what does it read, what does it write, and how "
@@ -61,57 +62,41 @@ check_moved = Check(
             lambda *sizes: _moved(
                 *sizes, separate=("x delta y", "y p", "p z out")
             ),
-            "fused is right. In the second pass x is missing: the scan has read it once, but by "
+            "inside is right. In the second pass x is missing: the scan has read it once, but by "
             "now it is no longer near the core, and comes from memory again.",
         ),
         Mistake(
             lambda *sizes: _moved(
                 *sizes,
                 separate=("x delta", "y x", "p z"),
-                fused="x delta z",
+                inside="x delta z",
             ),
-            "you count what is read. What is written travels, too: y, p and the output in the "
-            "three passes, the output in the one.",
+            "you count what is read. What is written travels, too: three arrays in the three "
+            "passes, one in the single pass.",
         ),
         Mistake(
             lambda *sizes: _moved(
                 *sizes, separate=("x delta y", "x p", "z out")
             ),
-            "fused is right. But what one pass writes, the next one has to read: y and p "
-            "travel twice, once in each direction.",
+            "inside is right. But what one pass writes, the next one has to read: these two "
+            "arrays travel twice, once in each direction, and skip and gate have a pass each.",
         ),
         Mistake(
-            lambda *sizes: _moved(*sizes, fused="x delta out"),
+            lambda *sizes: _moved(*sizes, inside="x delta out"),
             "separate is right. The single pass needs z as well, or it cannot gate.",
         ),
         Mistake(
-            lambda *sizes: _moved(*sizes, fused="x x delta z out"),
+            lambda *sizes: _moved(*sizes, inside="x x delta z out"),
             "separate is right. The single pass needs x twice, but it *fetches* it once: the "
             "number is still in a register when the skip asks for it.",
         ),
         Mistake(
-            lambda *sizes: _moved(*sizes, fused="x delta z y p out"),
-            "separate is right. The single pass never writes y and p down: they are a "
+            lambda *sizes: _moved(*sizes, inside="x delta z y p out"),
+            "separate is right. The single pass writes down no results in between: each is a "
             "number in a register, used at once and forgotten. That is the point of fusing.",
         ),
         Mistake(
-            lambda B, L, D, N: _moved(
-                B, L, D, N, extra=4 * B * L * D * N
-            ),
-            "the states are counted. The scan is a fused one in both programs: its states, of "
-            "size B L D N, are never written.",
-        ),
-        Mistake(
-            lambda B, L, D, N: _moved(B, L, D, D),
-            "B and C are counted as if they had D channels. All channels share them: they are "
-            "(B, L, N).",
-        ),
-        Mistake(
-            lambda *sizes: _moved(*sizes, small=0),
-            "B and C are missing. They are small, (B, L, N) each, but they are read.",
-        ),
-        Mistake(
-            lambda B, L, D, N: _moved(1, L, D, N),
+            lambda B, L, D: _moved(1, L, D),
             "this is one sequence of the batch. There are B of them.",
         ),
     ),
@@ -129,32 +114,34 @@ def _roofline_case(rng):
 
 
 def _bounds(operations, moved, peak, bandwidth):
-    seconds, share = [], []
+    seconds, waits = [], []
     for count, size in zip(operations, moved, strict=True):
         computing, fetching = count / peak, size / bandwidth
         seconds.append(computing if computing > fetching else fetching)
-        share.append(computing / seconds[-1])
-    return np.array(seconds), np.array(share)
+        waits.append(1.0 if fetching > computing else 0.0)
+    return np.array(seconds), np.array(waits)
 
 
 def _roofline(
-    operations, moved, peak, bandwidth, join=np.maximum, share=None
+    operations, moved, peak, bandwidth, join=np.maximum, waits=None
 ):
     computing, fetching = operations / peak, moved / bandwidth
-    seconds = join(computing, fetching)
-    if share is None:
-        return seconds, computing / seconds
-    return seconds, share(computing, fetching, seconds, peak)
+    waits = waits or (lambda computing, fetching: fetching > computing)
+    return (
+        join(computing, fetching),
+        1.0 * waits(computing, fetching),
+    )
 
 
 check_shortest = Check(
     name="shortest",
     spec=_bounds,
-    outputs=("seconds", "share"),
+    outputs=("seconds", "waits"),
     cases=_roofline_case,
     tolerance=1e-5,
     hint="how long would it take to compute, if fetching were free? How long to fetch, if "
-    "computing were free? Both can go on at the same time.",
+    "computing were free? Both can go on at the same time. And waits is made of the numbers 1 and "
+    "0: np.where makes them from truth values.",
     mistakes=(
         Mistake(
             lambda *args: _roofline(*args, join=np.add),
@@ -168,13 +155,13 @@ check_shortest = Check(
         ),
         Mistake(
             lambda *args: _roofline(*args, join=lambda c, f: f),
-            "only fetching counts here. A program with much to do for each byte is held up by "
-            "its arithmetic, and more than the peak is not to be had.",
+            "only fetching counts in the times. A program with much to do for each byte is held "
+            "up by its arithmetic, and more than the peak is not to be had.",
         ),
         Mistake(
             lambda *args: _roofline(*args, join=lambda c, f: c),
-            "only computing counts here, so that every program reaches the peak. Most of them "
-            "wait for memory.",
+            "only computing counts in the times, so that every program reaches the peak. Most of "
+            "them wait for memory.",
         ),
         Mistake(
             lambda operations, moved, peak, bandwidth: _roofline(
@@ -188,43 +175,22 @@ check_shortest = Check(
                 np.minimum(peak, operations / moved * bandwidth),
                 _bounds(operations, moved, peak, bandwidth)[1],
             ),
-            "share is right. But the first result is a *speed*, operations per second. The time "
+            "waits is right. But the first result is a *speed*, operations per second. The time "
             "is the operations divided by it.",
         ),
         Mistake(
-            lambda *args: _roofline(
-                *args, share=lambda c, f, seconds, peak: f / seconds
-            ),
-            "the times are right. But this is the share of the *bandwidth* that is used. Of the "
-            "peak: operations per second, divided by peak.",
+            lambda *args: _roofline(*args, waits=lambda c, f: c > f),
+            "the times are right, and waits is the wrong way round: 1 where fetching takes longer "
+            "than computing.",
         ),
         Mistake(
-            lambda *args: _roofline(
-                *args, share=lambda c, f, seconds, peak: seconds / c
+            lambda operations, moved, peak, bandwidth: (
+                _bounds(operations, moved, peak, bandwidth)[0],
+                1.0 * (operations < moved),
             ),
-            "the times are right, and the share is upside down: it is never more than 1.",
-        ),
-        Mistake(
-            lambda *args: _roofline(
-                *args,
-                share=lambda c, f, seconds, peak: 100 * c / seconds,
-            ),
-            "the times are right, and the share is in percent. Return a number from 0 to 1.",
-        ),
-        Mistake(
-            lambda *args: _roofline(
-                *args,
-                share=lambda c, f, seconds, peak: c * peak / seconds,
-            ),
-            "the times are right. The second result is a speed, in operations per second. Which "
-            "share of the peak is that?",
-        ),
-        Mistake(
-            lambda *args: _roofline(
-                *args, share=lambda c, f, seconds, peak: 1.0 * (c > f)
-            ),
-            "the times are right. The second result says *whether* the peak is reached, by 0 and "
-            "1. How much of it does a program reach that waits for memory?",
+            "the times are right. But waits compares operations with bytes, as if the machine did "
+            "one of each at a time. Compare the two *times*, or the intensity with the balance "
+            "peak / bandwidth.",
         ),
     ),
 )
@@ -370,10 +336,10 @@ check_chunked_gradients = Check(
 )
 
 
-def _smallest(L, states, count=None):
-    """The smallest K whose count of states does not exceed what there is room for."""
-    count = count or (lambda K: -(-L // K) + K)
-    return next((K for K in range(1, L + 1) if count(K) <= states), L)
+def _fitting(L, states, count=lambda L, K: -(-L // K) + K):
+    """The K, from 1 to L, whose count of states does not exceed what there is room for."""
+    K = np.arange(1, L + 1)
+    return K[count(L, K) <= states]
 
 
 def _fewest(L):
@@ -384,49 +350,51 @@ def _fewest(L):
 
 
 def _one_level(L, state_bytes, budget):
-    return _smallest(L, budget // state_bytes)
+    return int(_fitting(L, budget // state_bytes)[0])
 
 
 def _plan(L, state_bytes, budget):
     return _one_level(L, state_bytes, budget), _fewest(L)
 
 
-def _wrong_chunks(L, state_bytes, budget):
-    """Chunk lengths by likely slips; a case is one in which all of them show."""
-    states = budget // state_bytes
-    fitting = [K for K in range(1, L + 1) if -(-L // K) + K <= states]
-    return {
-        "largest": fitting[-1],
-        "root": round(np.sqrt(L)),
-        "exact root": np.sqrt(L),
-        "floor": _smallest(L, states, lambda K: L // K + K),
-        "strict": _smallest(L, states - 1),
-        "checkpoints only": _smallest(L, states, lambda K: -(-L // K)),
-        "bytes": _smallest(L, budget),
-    }
+# Chunk lengths by likely slips, from L, the states there is room for, and the budget in bytes.
+_SLIPS = {
+    "largest": lambda L, states, _: _fitting(L, states)[-1],
+    "root": lambda L, *_: round(np.sqrt(L)),
+    "exact root": lambda L, *_: np.sqrt(L),
+    "floor": lambda L, states, _: _fitting(
+        L, states, lambda L, K: L // K + K
+    )[0],
+    "strict": lambda L, states, _: _fitting(L, states - 1)[0],
+    "checkpoints only": lambda L, states, _: _fitting(
+        L, states, lambda L, K: -(-L // K)
+    )[0],
+    "bytes": lambda L, _, budget: _fitting(L, budget)[0],
+}
 
 
 def _budget_case(rng):
     """Sizes for which every slip gives another K, and the two-level formula rounds up."""
     while True:
         L = int(rng.integers(300, 2000))
+        cubic = 3 * L ** (1 / 3)
+        if not _fewest(L) == np.ceil(cubic) > np.round(cubic):
+            continue
         state_bytes = int(rng.integers(50, 500)) * 4
-        states = int(np.ceil(rng.uniform(2.2, 3.0) * np.sqrt(L)))
+        states = int(np.ceil(rng.uniform(2.1, 2.6) * np.sqrt(L)))
         budget = states * state_bytes + int(
             rng.integers(1, state_bytes)
         )
-        case = L, state_bytes, budget
-        found = list(_wrong_chunks(*case).values())
-        found.append(_one_level(*case))
-        cubic = 3 * L ** (1 / 3)
-        if len(set(found)) == len(found) and _fewest(L) == np.ceil(
-            cubic
-        ) > np.round(cubic):
-            return case
+        found = {slip(L, states, budget) for slip in _SLIPS.values()}
+        if len(found | {_one_level(L, state_bytes, budget)}) == 8:
+            return L, state_bytes, budget
 
 
 def _slip(name):
-    return lambda *case: (_wrong_chunks(*case)[name], _fewest(case[0]))
+    return lambda L, state_bytes, budget: (
+        _SLIPS[name](L, budget // state_bytes, budget),
+        _fewest(L),
+    )
 
 
 def _other_count(count):
@@ -508,36 +476,36 @@ check_plan = Check(
 
 
 def _gated_case(rng):
-    L, N, D = (
-        int(rng.integers(*span)) for span in ((5, 9), (2, 5), (3, 6))
-    )
-    h, C = rng.normal(size=(L, N, D)), rng.normal(size=(L, N)) + 0.5
-    skip, x = rng.normal(size=D) + 1, rng.normal(size=(L, D)) + 0.5
-    z, dy = 2 * rng.normal(size=(L, D)), rng.normal(size=(L, D)) + 0.5
-    return h, C, skip, x, z, dy
+    shape = 2, int(rng.integers(4, 8)), int(rng.integers(3, 6))
+    s, x = rng.normal(size=shape), rng.normal(size=shape) + 0.5
+    z, dy = 2 * rng.normal(size=shape), rng.normal(size=shape) + 0.5
+    return s, x, z, rng.normal(size=shape[2]) + 1, dy
 
 
 def _sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def _by_small_steps(h, C, D, x, z, dy, step=1e-4):
-    """Each number a little up and down: what does the loss do?"""
+def _by_small_steps(s, x, z, D, dy, step=1e-4):
+    """Everything a little up and down: each place of y depends on its own place only."""
 
-    def loss(D, x, z):
-        skipped = np.einsum("tn,tnd->td", C, h) + D * x
-        return np.sum(dy * skipped * z * _sigmoid(z))
+    def weighted(s, x, z, D):
+        return dy * (s + D * x) * z * _sigmoid(z)
 
-    found = [np.zeros(z.shape), np.zeros(D.shape), np.zeros(x.shape)]
-    for gradient, which in zip(found, "zDx", strict=True):
-        for place in np.ndindex(gradient.shape):
-            values = []
-            for way in (step, -step):
-                moved = {"D": D.copy(), "x": x.copy(), "z": z.copy()}
-                moved[which][place] += way
-                values.append(loss(**moved))
-            gradient[place] = (values[0] - values[1]) / (2 * step)
-    return tuple(found)
+    def slope(*moves):
+        up, down = (
+            weighted(
+                *(
+                    v + way * step * m
+                    for v, m in zip((s, x, z, D), moves, strict=True)
+                )
+            )
+            for way in (1, -1)
+        )
+        return (up - down) / (2 * step)
+
+    of_s, of_x, of_z, of_D = (slope(*moves) for moves in np.eye(4))
+    return of_z, np.sum(of_D, axis=(0, 1)), of_x, of_s
 
 
 def _slope(z):
@@ -546,43 +514,48 @@ def _slope(z):
 
 
 def _gated(
-    h,
-    C,
-    D,
+    s,
     x,
     z,
+    D,
     dy,
     slope=_slope,
     skipped=True,
     gate=lambda z: z * _sigmoid(z),
-    total=lambda product: np.sum(product, axis=0),
+    total=lambda product: np.sum(product, axis=(0, 1)),
     to_x=lambda D, x: D,
+    to_s=lambda D: 1,
 ):
     """The gradients by formula and, by its parts, wrong ones."""
-    p = np.einsum("tn,tnd->td", C, h) + (D * x if skipped else 0)
+    p = s + (D * x if skipped else 0)
     dp = dy * gate(z)
-    return dy * p * slope(z), total(dp * x), dp * to_x(D, x)
+    return (
+        dy * p * slope(z),
+        total(dp * x),
+        dp * to_x(D, x),
+        dp * to_s(D),
+    )
 
 
 check_output_gradients = Check(
     name="output_gradients",
     spec=_by_small_steps,
-    outputs=("dz", "dD", "dx"),
+    outputs=("dz", "dD", "dx", "ds"),
     cases=_gated_case,
     tolerance=1e-5,
-    hint="call what is gated p_t = C_t h_t + D x_t, so that y_t = p_t silu(z_t). First the "
-    "gradient in p_t and the one in z_t; then go on from p_t to D and to x_t.",
+    hint="call what is gated p_t = s_t + D x_t, so that y_t = p_t silu(z_t). First the gradient in "
+    "p_t and the one in z_t; then go on from p_t to s_t, D and x_t.",
     mistakes=(
         Mistake(
             lambda *args: _gated(*args, slope=_sigmoid),
-            "dD and dx are right. In dz you take z as a constant factor, so that only the sigmoid "
+            "the rest is right. In dz you take z as a constant factor, so that only the sigmoid "
             "is left. SiLU is z times sigmoid(z), a product, and both factors change with z.",
         ),
         Mistake(
             lambda *args: _gated(
                 *args, slope=lambda z: _sigmoid(z) * (1 - _sigmoid(z))
             ),
-            "dD and dx are right. In dz you have the derivative of the sigmoid. SiLU is z times "
+            "the rest is right. In dz you have the derivative of the sigmoid. SiLU is z times "
             "sigmoid(z): by the product rule there is one more term, and a factor z.",
         ),
         Mistake(
@@ -590,58 +563,79 @@ check_output_gradients = Check(
                 *args,
                 slope=lambda z: z * _sigmoid(z) * (1 - _sigmoid(z)),
             ),
-            "dD and dx are right. In dz one term of the product rule is missing, the one in which "
+            "the rest is right. In dz one term of the product rule is missing, the one in which "
             "z itself changes and the sigmoid does not.",
         ),
         Mistake(
             lambda *args: _gated(
                 *args, slope=lambda z: z * _sigmoid(z)
             ),
-            "dD and dx are right. dz contains silu(z) itself where its derivative belongs.",
+            "the rest is right. dz contains silu(z) itself where its derivative belongs.",
         ),
         Mistake(
             lambda *args: _gated(*args, skipped=False),
-            "dD and dx are right. In dz the skip is missing: what the gate multiplies is "
-            "C_t h_t + D x_t, all of it, and it has to be recomputed as a whole.",
+            "the rest is right. In dz the skip is missing: what the gate multiplies is "
+            "s_t + D x_t, all of it.",
         ),
         Mistake(
             lambda *args: _gated(*args, gate=np.ones_like),
-            "dz is right. dD and dx go past the gate: what y_t gets from the skip has been "
+            "dz is right. The others go past the gate: what y_t gets from scan and skip has been "
             "multiplied by silu(z_t), and so is what goes back.",
         ),
         Mistake(
             lambda *args: _gated(*args, gate=_sigmoid),
-            "dz is right. In dD and dx you gate by sigmoid(z). The gate is silu(z), z times that.",
+            "dz is right. In the others you gate by sigmoid(z). The gate is silu(z), z times that.",
         ),
         Mistake(
             lambda *args: _gated(*args, gate=_slope),
-            "dz is right. In dD and dx the gate is a constant factor: silu(z), not its "
+            "dz is right. In the others the gate is a constant factor: silu(z), not its "
             "derivative.",
         ),
         Mistake(
             lambda *args: _gated(*args, total=lambda product: product),
-            "dz and dx are right. One D serves all the steps, so its gradient is a sum over them: "
-            "(D,), not (L, D).",
+            "dz, dx and ds are right. One D serves all steps of all sequences, so its gradient is "
+            "a sum over both: (D,), not (B, L, D).",
         ),
         Mistake(
             lambda *args: _gated(*args, total=np.sum),
-            "dz and dx are right. Each channel has a D of its own: sum over the steps, not over "
-            "the channels.",
+            "dz, dx and ds are right. Each channel has a D of its own: sum over batch and time, "
+            "not over the channels.",
         ),
         Mistake(
             lambda *args: _gated(
-                *args, total=lambda product: np.mean(product, axis=0)
+                *args, total=lambda product: np.sum(product, axis=1)
             ),
-            "dz and dx are right. dD is a sum over the steps, and this is their mean.",
+            "dz, dx and ds are right. dD is summed over time only. The sequences of a batch share "
+            "D as well: sum over both axes.",
+        ),
+        Mistake(
+            lambda *args: _gated(
+                *args,
+                total=lambda product: np.mean(product, axis=(0, 1)),
+            ),
+            "dz, dx and ds are right. dD is a sum over batch and time, and this is their mean.",
         ),
         Mistake(
             lambda *args: _gated(*args, to_x=lambda D, x: x),
-            "dz and dD are right. dx has the factor x, and should have D: in the product D x the "
+            "the others are right. dx has the factor x, and should have D: in the product D x the "
             "gradient of each factor holds the *other* one.",
         ),
         Mistake(
             lambda *args: _gated(*args, to_x=lambda D, x: 1),
-            "dz and dD are right. In dx the factor D is missing.",
+            "the others are right. In dx the factor D is missing: this is what goes to the scan.",
+        ),
+        Mistake(
+            lambda *args: _gated(*args, to_s=lambda D: D),
+            "the others are right. ds has a factor D, as if the scan's output went through the "
+            "skip. It stands beside it, with a factor of 1.",
+        ),
+        Mistake(
+            lambda s, x, z, D, dy: (
+                *_gated(s, x, z, D, dy)[:3],
+                dy,
+            ),
+            "the others are right. The scan does not get the gradient of the layer's output as "
+            "it is: the gate stands between them.",
         ),
     ),
 )
@@ -650,7 +644,7 @@ check_output_gradients = Check(
 def _page_case(rng):
     """In turn: a short last page, no short page, a page longer than all, pages of 1."""
     turn, K = _turn(rng) % 5, int(rng.integers(3, 6))
-    L = int(rng.integers(3, 5)) * K + int(rng.integers(1, K))
+    L = int(rng.integers(6, 9)) * K + int(rng.integers(1, K))
     if turn == 1:
         L -= L % K
     elif turn == 2:
@@ -658,10 +652,17 @@ def _page_case(rng):
     elif turn == 3:
         K = 1
     a = rng.uniform(0.4, 0.9, L) * rng.choice([-1, 1], L)
-    return a, rng.normal(size=L) + 1, float(rng.uniform(2.0, 4.0)), K
+    b, start = rng.normal(size=L) + 1, float(rng.uniform(2.0, 4.0))
+    return a, b, start, K, _join
 
 
-def _page_by_page(a, b, initial_state, K):
+def _join(earlier, later):
+    """First (a, b), then (a', b'): for numbers, or for arrays of them."""
+    (a, b), (a_later, b_later) = earlier, later
+    return a_later * a, a_later * b + b_later
+
+
+def _page_by_page(a, b, initial_state, K, join=None):
     """Page after page, step after step."""
     page_a, page_b = [], []
     for start in range(0, len(a), K):
@@ -677,6 +678,94 @@ def _page_by_page(a, b, initial_state, K):
     )
 
 
+def _all_pages_at_once(a, b, initial_state, K, join):
+    """The solution: 2 K joins of all pages, and one for each page."""
+    L, room = len(a), -len(a) % K
+    pages_a = np.append(a, np.ones(room)).reshape(-1, K)
+    pages_b = np.append(b, np.zeros(room)).reshape(-1, K)
+    steps = list(zip(pages_a.T, pages_b.T, strict=True))
+    whole = steps[0]
+    for step in steps[1:]:
+        whole = join(whole, step)
+    state, before = (0.0, initial_state), []
+    for page in zip(*whole, strict=True):
+        before.append(state[1])
+        state = join(state, page)
+    state, found = (np.zeros(len(before)), np.array(before)), []
+    for step in steps:
+        state = join(state, step)
+        found.append(state[1])
+    return *whole, np.stack(found, axis=1).reshape(-1)[:L]
+
+
+def _one_after_another(a, b, initial_state, K, join):
+    """The loop, by the operator; pages read off on the way."""
+    state, found = (0.0, initial_state), []
+    for step in zip(a, b, strict=True):
+        state = join(state, step)
+        found.append(state[1])
+    whole = _page_by_page(a, b, initial_state, K)[:2]
+    return *whole, np.array(found)
+
+
+def _each_page_by_itself(a, b, initial_state, K, join):
+    """Condenses and fills in step by step, though the pages do not know of each other."""
+    for step in zip(a, b, strict=True):
+        join((1.0, 0.0), step)
+    return _one_after_another(a, b, initial_state, K, join)
+
+
+NEVER_JOINED = (
+    "the values are right, but join was never called. Work with it alone: then the same function "
+    "scans with any other operator, too."
+)
+JOINED_STEP_BY_STEP = (
+    "the values are right, but join is called about once for each step: one step after the other, "
+    "with nothing for a second processor to do. join takes arrays: the first steps of all pages "
+    "and their second steps are one call."
+)
+JOINED_PAGE_BY_PAGE = (
+    "the values are right, but the pages are worked one after the other, with a call for each step "
+    "in each phase. The pages do not know of each other: put them into an array (pages, K), and "
+    "join whole columns."
+)
+
+
+@dataclass(frozen=True)
+class _CountingCheck(Check):
+    """A check that, when all values are right, also counts the calls of the last argument."""
+
+    def _problem(self, answer) -> str | None:
+        return super()._problem(answer) or self._too_many(answer)
+
+    def _too_many(self, answer) -> str | None:
+        found = []
+        for a, b, start, K, join in self._arguments():
+            calls = 0
+
+            def counted(earlier, later, join=join):
+                nonlocal calls
+                calls += 1
+                return join(earlier, later)
+
+            _raw_result(answer, (a, b, start, K, counted))
+            limit = 2 * K + -(-len(a) // K)
+            found.append((calls / limit, calls, limit, len(a), K))
+        if not any(calls for _, calls, *_ in found):
+            return NEVER_JOINED
+        worst, calls, limit, L, K = max(found)
+        if worst <= 1:
+            return None
+        if calls >= 1.5 * L:
+            return JOINED_PAGE_BY_PAGE
+        if calls >= L - 1:
+            return JOINED_STEP_BY_STEP
+        return (
+            f"the values are right, but for L = {L} and K = {K} join is called {calls} times. It "
+            f"can be done with {limit}: K to condense, one for each page, K to fill in."
+        )
+
+
 def _carried(whole_a, whole_b, initial_state):
     after = _looped(whole_a, whole_b, initial_state)
     return np.append(initial_state, after[:-1])
@@ -687,6 +776,7 @@ def _two_level(
     b,
     initial_state,
     K,
+    join=None,
     neutral=1.0,
     dealt=False,
     opened=False,
@@ -728,9 +818,9 @@ def _two_level(
     return whole_a, whole_b, h if keep_padding else h[:L]
 
 
-check_two_level = Check(
+check_two_level = _CountingCheck(
     name="two_level",
-    spec=_page_by_page,
+    spec=_all_pages_at_once,
     outputs=("page_a", "page_b", "h"),
     cases=_page_case,
     tolerance=1e-6,
@@ -820,5 +910,8 @@ check_two_level = Check(
             "page_a is only the last multiplier of each page (in a short page, of its padding). A "
             "page multiplies what comes in by *all* of its multipliers, one after the other.",
         ),
+        Mistake(_page_by_page, NEVER_JOINED),
+        Mistake(_one_after_another, JOINED_STEP_BY_STEP),
+        Mistake(_each_page_by_itself, JOINED_PAGE_BY_PAGE),
     ),
 )
