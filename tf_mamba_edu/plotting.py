@@ -21,6 +21,7 @@ def use_book_style() -> None:
     plt.rcParams.update(
         {
             "axes.prop_cycle": plt.cycler(color=list(COLORS.values())),
+            "axes.axisbelow": True,
             "axes.grid": True,
             "axes.spines.right": False,
             "axes.spines.top": False,
