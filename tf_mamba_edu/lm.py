@@ -248,6 +248,19 @@ class MambaLM(keras.Model):
         """Returns the cache before any token: for each block (B, K - 1, D) and (B, D, N) zeros."""
         return [block.zero_state(batch_size) for block in self.blocks]
 
+    @classmethod
+    def from_pretrained(cls, checkpoint, **options) -> MambaLM:
+        """Makes a model with published weights; see `pretrained.from_pretrained`."""
+        from tf_mamba_edu import pretrained
+
+        return pretrained.from_pretrained(checkpoint, **options)
+
+    def save_pretrained(self, folder, **options) -> None:
+        """Writes a checkpoint that others can read; see `pretrained.save_pretrained`."""
+        from tf_mamba_edu import pretrained
+
+        pretrained.save_pretrained(self, folder, **options)
+
     def generate(
         self, token_ids, max_new_tokens: int, **options
     ) -> tf.Tensor:

@@ -1,0 +1,360 @@
+"""Published weights in, our own out: `MambaLM` and the checkpoints of Hugging Face.
+
+Everything about a checkpoint is checked before a model is made; then the weights are copied one by
+one. `checkpoint_files` knows the files, this module what is in them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from tf_mamba_edu.checkpoint_files import (
+    CONFIG,
+    DTYPES,
+    NewTensor,
+    StoredTensor,
+    find_checkpoint,
+    read_headers,
+    read_json,
+    rows_of,
+    write_checkpoint,
+)
+from tf_mamba_edu.lm import MambaConfig, MambaLM
+from tf_mamba_edu.tokenizer import tokenizer_files
+from tf_mamba_edu.validation import check_positive_int
+
+SUPPORTED = ("mamba",)  # values of model_type
+
+# Our name of each size, and theirs.
+SIZES = {
+    "vocab_size": "vocab_size",
+    "d_model": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "d_state": "state_size",
+    "d_conv": "conv_kernel",
+    "expand": "expand",
+    "dt_rank": "time_step_rank",
+    "dt_min": "time_step_min",
+    "dt_max": "time_step_max",
+    "conv_bias": "use_conv_bias",
+    "bias": "use_bias",
+    "tie_embeddings": "tie_word_embeddings",
+    "norm_eps": "layer_norm_epsilon",
+}
+REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers")
+
+
+class Layout(NamedTuple):
+    """How an array of theirs becomes ours, and back.
+
+    Attributes:
+        to_ours: turns an array of theirs, or some rows of it.
+        to_theirs: turns one of ours.
+        axis: where their rows lie in ours.
+    """
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_theirs: Callable[[np.ndarray], np.ndarray]
+    axis: int
+
+
+SAME = Layout(lambda w: w, lambda w: w, 0)
+# A Linear of PyTorch keeps (outputs, inputs), a Dense of Keras (inputs, outputs).
+TRANSPOSED = Layout(np.transpose, np.transpose, 1)
+# A depthwise convolution of PyTorch keeps (D, 1, K), ours (K, D).
+TAPS = Layout(lambda w: w[:, 0].T, lambda w: w.T[:, None], 1)
+
+# Their names of the weights, ours, and the layout.
+MODEL_WEIGHTS = {
+    "backbone.embeddings.weight": ("embedding.embeddings", SAME),
+    "backbone.norm_f.weight": ("norm.scale", SAME),
+    "lm_head.weight": ("head.kernel", TRANSPOSED),
+}
+# Of block i, after "backbone.layers.i."
+BLOCK_WEIGHTS = {
+    "norm.weight": ("norm.scale", SAME),
+    "mixer.in_proj.weight": ("block.in_proj.kernel", TRANSPOSED),
+    "mixer.in_proj.bias": ("block.in_proj.bias", SAME),
+    "mixer.conv1d.weight": ("block.conv.kernel", TAPS),
+    "mixer.conv1d.bias": ("block.conv.bias", SAME),
+    "mixer.x_proj.weight": ("block.ssm.x_proj.kernel", TRANSPOSED),
+    "mixer.dt_proj.weight": ("block.ssm.dt_proj.kernel", TRANSPOSED),
+    "mixer.dt_proj.bias": ("block.ssm.dt_bias", SAME),
+    "mixer.A_log": ("block.ssm.A_log", SAME),
+    "mixer.D": ("block.ssm.D", SAME),
+    "mixer.out_proj.weight": ("block.out_proj.kernel", TRANSPOSED),
+    "mixer.out_proj.bias": ("block.out_proj.bias", SAME),
+}
+
+
+def weight_map(
+    lm: MambaLM,
+) -> dict[str, tuple[keras.Variable, Layout]]:
+    """Returns, for each name in a checkpoint, the model's variable and its layout.
+
+    Args:
+        lm: a `MambaLM`.
+    """
+    found = _variables(lm, MODEL_WEIGHTS)
+    for i, block in enumerate(lm.blocks):
+        of_block = _variables(block, BLOCK_WEIGHTS)
+        for name, place in of_block.items():
+            found[f"backbone.layers.{i}.{name}"] = place
+    return found
+
+
+def _variables(layer, weights):
+    """Those that this layer has: some have no bias, no head."""
+    found = {}
+    for theirs, (ours, layout) in weights.items():
+        owner, _, name = ours.rpartition(".")
+        owner = operator.attrgetter(owner)(layer)
+        variable = getattr(owner, name, None)
+        if variable is not None:
+            found[theirs] = variable, layout
+    return found
+
+
+def expected_shapes(config: MambaConfig) -> dict[str, tuple[int, ...]]:
+    """Returns name and shape of each weight in a checkpoint of these sizes.
+
+    Args:
+        config: a `MambaConfig`.
+    """
+    V, E, D = config.vocab_size, config.d_model, config.d_inner
+    N, R, K = config.d_state, config.rank, config.d_conv
+    block = {
+        "norm.weight": (E,),
+        "mixer.in_proj.weight": (2 * D, E),
+        "mixer.conv1d.weight": (D, 1, K),
+        "mixer.x_proj.weight": (R + 2 * N, D),
+        "mixer.dt_proj.weight": (D, R),
+        "mixer.dt_proj.bias": (D,),
+        "mixer.A_log": (D, N),
+        "mixer.D": (D,),
+        "mixer.out_proj.weight": (E, D),
+    }
+    if config.conv_bias:
+        block["mixer.conv1d.bias"] = (D,)
+    if config.bias:
+        block["mixer.in_proj.bias"] = (2 * D,)
+        block["mixer.out_proj.bias"] = (E,)
+    shapes = {
+        f"backbone.layers.{i}.{name}": shape
+        for i in range(config.n_layers)
+        for name, shape in block.items()
+    }
+    shapes["backbone.embeddings.weight"] = (V, E)
+    shapes["backbone.norm_f.weight"] = (E,)
+    if not config.tie_embeddings:
+        shapes["lm_head.weight"] = (V, E)
+    return shapes
+
+
+def config_from(theirs: dict) -> MambaConfig:
+    """Translates the object of a config.json.
+
+    Raises:
+        ValueError: if it is not a Mamba's, lacks a size, or asks for what `MambaLM` has not.
+    """
+    if "model_type" not in theirs and "d_model" in theirs:
+        raise ValueError(
+            f"{CONFIG} is in the layout of the official code. The same weights exist in that of "
+            'Hugging Face, in a repository with "-hf" at the end of its name'
+        )
+    kind = theirs.get("model_type")
+    if kind not in SUPPORTED:
+        raise ValueError(
+            f"model_type must be one of: {', '.join(SUPPORTED)}. Received: {kind!r}"
+        )
+    missing = [name for name in REQUIRED if name not in theirs]
+    if missing:
+        raise ValueError(f"{CONFIG} lacks {', '.join(missing)}")
+    config = MambaConfig(
+        **{
+            ours: theirs[name]
+            for ours, name in SIZES.items()
+            if name in theirs
+        }
+    )
+    only = {"intermediate_size": config.d_inner, "hidden_act": "silu"}
+    for name, value in only.items():
+        if theirs.get(name, value) != value:
+            raise ValueError(
+                f"{name} must be {value!r} here. Received: {theirs[name]!r}"
+            )
+    return config
+
+
+def config_to(config: MambaConfig, dtype: str) -> dict:
+    """Translates a `MambaConfig` to the object of a config.json."""
+    ours = dataclasses.asdict(config)
+    return {
+        **{theirs: ours[name] for name, theirs in SIZES.items()},
+        "time_step_rank": config.rank,
+        "intermediate_size": config.d_inner,
+        "architectures": ["MambaForCausalLM"],
+        "model_type": "mamba",
+        "hidden_act": "silu",
+        "residual_in_fp32": True,
+        "dtype": dtype,
+    }
+
+
+def check_tensors(
+    stored: dict[str, StoredTensor], config: MambaConfig
+) -> None:
+    """Compares what a checkpoint has with what the model needs.
+
+    Args:
+        stored: from `read_headers`.
+        config: the model's sizes.
+
+    Raises:
+        ValueError: listing every tensor that is missing, surplus, of a wrong shape or dtype.
+    """
+    needed = expected_shapes(config)
+    problems = [
+        f"missing: {name} {needed[name]}"
+        for name in needed.keys() - stored.keys()
+    ]
+    if config.tie_embeddings:  # transformers ignores it then
+        needed["lm_head.weight"] = config.vocab_size, config.d_model
+    for name, tensor in stored.items():
+        if name not in needed:
+            problems.append(f"surplus: {name} {tensor.shape}")
+        elif tensor.shape != needed[name]:
+            problems.append(
+                f"wrong shape: {name} {tensor.shape}, needed {needed[name]}"
+            )
+        elif tensor.dtype not in DTYPES:
+            problems.append(f"wrong dtype: {name} {tensor.dtype}")
+    if problems:
+        raise ValueError(
+            f"the weights do not fit {CONFIG}, in {len(problems)} places:\n  "
+            + "\n  ".join(sorted(problems))
+        )
+
+
+def from_pretrained(
+    checkpoint,
+    dtype: str = "float32",
+    method: str = "auto",
+    revision: str | None = None,
+) -> MambaLM:
+    """Makes a `MambaLM` with the weights of a checkpoint.
+
+    All files are checked before a model is made. Weights are then copied in parts, so that memory
+    holds them once. Time and memory O(parameters).
+
+    Args:
+        checkpoint: a folder, or the name of a repository such as "state-spaces/mamba-130m-hf".
+        dtype: a dtype policy of Keras, such as "float32", "bfloat16" or "mixed_bfloat16"; "auto"
+            is the dtype of most of the stored numbers.
+        method: how the scan runs, see `selective_scan`.
+        revision: branch, tag or commit of the repository.
+
+    Raises:
+        ValueError: if the checkpoint is missing, damaged, of another kind, or does not fit.
+    """
+    folder = find_checkpoint(checkpoint, revision)
+    config = config_from(read_json(folder / CONFIG))
+    stored = {
+        _current(name): tensor
+        for name, tensor in read_headers(folder).items()
+    }
+    check_tensors(stored, config)
+    policy = _policy(dtype, stored)
+    lm = MambaLM(config, method=method, dtype=policy)
+    for name, (variable, layout) in weight_map(lm).items():
+        _fill(variable, stored[name], layout)
+    return lm
+
+
+def _current(name):
+    """The name of today; the first versions of transformers wrote "embedding"."""
+    return name.replace("backbone.embedding.", "backbone.embeddings.")
+
+
+def _policy(dtype, stored):
+    if dtype == "auto":
+        numbers = Counter()
+        for tensor in stored.values():
+            numbers[tensor.dtype] += int(np.prod(tensor.shape))
+        return DTYPES[numbers.most_common(1)[0][0]].name
+    try:
+        weights = keras.dtype_policies.get(dtype).variable_dtype
+    except (TypeError, ValueError):
+        weights = None
+    if weights not in {known.name for known in DTYPES.values()}:
+        raise ValueError(
+            '`dtype` must be "auto" or a floating dtype policy of Keras, such as "float32" or '
+            f'"mixed_bfloat16". Received: dtype={dtype!r}'
+        )
+    return dtype
+
+
+def _fill(variable, tensor, layout):
+    """Copies a stored tensor into a variable, some rows at a time."""
+    target = variable.value
+    dtype = target.dtype.as_numpy_dtype
+    for rows, numbers in rows_of(tensor):
+        part = layout.to_ours(numbers).astype(dtype)
+        place = (slice(None),) * layout.axis + (rows,)
+        target[place].assign(part)
+
+
+def save_pretrained(
+    lm: MambaLM,
+    folder,
+    tokenizer=None,
+    dtype: str | None = None,
+    shard_bytes: int = 5 * 10**9,
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint that `from_pretrained` and transformers can read.
+
+    The folder appears when it is complete, or not at all.
+
+    Args:
+        lm: a `MambaLM`.
+        folder: where to.
+        tokenizer: goes into the folder too, if given; see `load_tokenizer`.
+        dtype: "float32", "float16", "bfloat16" or "float64"; that of the weights if None.
+        shard_bytes: weights that take more are spread over several files.
+        overwrite: whether a folder that is there may be replaced.
+
+    Raises:
+        ValueError: if an argument is out of range, or the folder is there or cannot be written.
+    """
+    shard_bytes = check_positive_int("shard_bytes", shard_bytes)
+    dtype = dtype or lm.variable_dtype
+    known = {known.name: known for known in DTYPES.values()}
+    if dtype not in known:
+        raise ValueError(
+            f"`dtype` must be one of {', '.join(known)}. Received: dtype={dtype!r}"
+        )
+    tensors = {}
+    for name, (variable, layout) in weight_map(lm).items():
+        size = known[dtype].itemsize * int(np.prod(variable.shape))
+
+        def make(variable=variable, layout=layout):
+            numbers = variable.value.numpy().astype(known[dtype])
+            return layout.to_theirs(numbers)
+
+        tensors[name] = NewTensor(size, make)
+    write_checkpoint(
+        folder,
+        config_to(lm.config, dtype),
+        tensors,
+        tokenizer_files(tokenizer, lm.config.vocab_size),
+        shard_bytes,
+        overwrite,
+    )
