@@ -10,11 +10,8 @@ import keras
 import tensorflow as tf
 
 from tf_mamba_edu.convolution import CausalConv1D
-from tf_mamba_edu.selective import (
-    SelectiveSSM,
-    check_scan_options,
-    symmetric_uniform,
-)
+from tf_mamba_edu.initializers import symmetric_uniform
+from tf_mamba_edu.selective import SelectiveSSM, check_scan_options
 from tf_mamba_edu.sequence_layer import SequenceLayer
 from tf_mamba_edu.validation import (
     as_floating,

@@ -155,18 +155,18 @@ def _opened(file):
 
 def rows_of(
     tensor: StoredTensor,
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields a tensor in parts: which rows, and their numbers.
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields a tensor in parts: the first row of each, and its numbers.
 
     The file is opened anew for each part, or all that was read would stay in memory.
     """
     rows = tensor.shape[0]
     step = max(1, PART * rows // max(1, int(np.prod(tensor.shape))))
     for start in range(0, rows, step):
-        part = slice(start, min(start + step, rows))
         with _opened(tensor.file) as f:
-            numbers = f.get_slice(tensor.name)[part]
-        yield part, numbers
+            part = f.get_slice(tensor.name)
+            numbers = part[start : min(start + step, rows)]
+        yield start, numbers
 
 
 class NewTensor(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mamba_edu.selective import symmetric_uniform
+from tf_mamba_edu.initializers import symmetric_uniform
 from tf_mamba_edu.sequence_layer import SequenceLayer
 from tf_mamba_edu.validation import (
     as_floating,

@@ -21,7 +21,7 @@ def cumulative_sum_scan(x, delta, A, B, C, epsilon: float = 1e-12):
 
     With P_t the product of all A-bar up to t, h_t = P_t sum_{s <= t} B-bar_s x_s / P_s. That is
     right on paper. P_t shrinks with t, and once it is below epsilon the quotients are wrong;
-    without epsilon it underflows to 0, and they are 0 / 0.
+    without epsilon they are right until it underflows to 0, and then infinite.
 
     Args:
         x: (B, L, D) input.

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from tf_mamba_edu import generation
 from tf_mamba_edu.block import BlockState, ResidualBlock
-from tf_mamba_edu.selective import check_scan_options, symmetric_uniform
+from tf_mamba_edu.initializers import Normal, symmetric_uniform
+from tf_mamba_edu.selective import check_scan_options
 from tf_mamba_edu.validation import check_positive_int, check_token_ids
 
 Cache = list[
@@ -117,9 +118,7 @@ class MambaLM(keras.Model):
         self.embedding = keras.layers.Embedding(
             c.vocab_size,
             c.d_model,
-            embeddings_initializer=keras.initializers.RandomNormal(
-                stddev=0.02
-            ),
+            embeddings_initializer=Normal(stddev=0.02),
             dtype=self.dtype_policy,
             name="embedding",
         )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_mamba_edu.checkpoint_files import (
     CONFIG,
@@ -26,6 +27,7 @@ from tf_mamba_edu.checkpoint_files import (
     rows_of,
     write_checkpoint,
 )
+from tf_mamba_edu.initializers import no_random_values
 from tf_mamba_edu.lm import MambaConfig, MambaLM
 from tf_mamba_edu.tokenizer import tokenizer_files
 from tf_mamba_edu.validation import check_positive_int
@@ -272,7 +274,8 @@ def from_pretrained(
     }
     check_tensors(stored, config)
     policy = _policy(dtype, stored)
-    lm = MambaLM(config, method=method, dtype=policy)
+    with no_random_values():
+        lm = MambaLM(config, method=method, dtype=policy)
     for name, (variable, layout) in weight_map(lm).items():
         _fill(variable, stored[name], layout)
     return lm
@@ -305,10 +308,18 @@ def _fill(variable, tensor, layout):
     """Copies a stored tensor into a variable, some rows at a time."""
     target = variable.value
     dtype = target.dtype.as_numpy_dtype
-    for rows, numbers in rows_of(tensor):
+    for start, numbers in rows_of(tensor):
         part = layout.to_ours(numbers).astype(dtype)
-        place = (slice(None),) * layout.axis + (rows,)
-        target[place].assign(part)
+        begin = np.zeros(part.ndim, np.int32)
+        begin[layout.axis] = start
+        # In place. (target[a:b].assign would read the variable first, and copy all of it.)
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=target.handle,
+            begin=begin,
+            end=begin + part.shape,
+            strides=np.ones_like(begin),
+            value=part,
+        )
 
 
 def save_pretrained(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_mamba_edu.initializers import symmetric_uniform
 from tf_mamba_edu.scan import choose_method, selective_scan
 from tf_mamba_edu.sequence_layer import SequenceLayer
 from tf_mamba_edu.validation import (
@@ -54,11 +55,6 @@ class DeltaBiasInitializer(keras.initializers.Initializer):
 
     def get_config(self):
         return {"dt_min": self.dt_min, "dt_max": self.dt_max}
-
-
-def symmetric_uniform(bound: float) -> keras.initializers.Initializer:
-    """Returns the initializer Uniform(-bound, bound), PyTorch's default for bound = fan_in^-1/2."""
-    return keras.initializers.RandomUniform(-bound, bound)
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")

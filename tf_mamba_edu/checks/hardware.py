@@ -678,7 +678,13 @@ def _page_by_page(a, b, initial_state, K, join=None):
     )
 
 
-def _all_pages_at_once(a, b, initial_state, K, join):
+def _exchanged(join):
+    return lambda earlier, later: join(later, earlier)
+
+
+def _all_pages_at_once(
+    a, b, initial_state, K, join, condense=lambda join: join
+):
     """The solution: 2 K joins of all pages, and one for each page."""
     L, room = len(a), -len(a) % K
     pages_a = np.append(a, np.ones(room)).reshape(-1, K)
@@ -686,7 +692,7 @@ def _all_pages_at_once(a, b, initial_state, K, join):
     steps = list(zip(pages_a.T, pages_b.T, strict=True))
     whole = steps[0]
     for step in steps[1:]:
-        whole = join(whole, step)
+        whole = condense(join)(whole, step)
     state, before = (0.0, initial_state), []
     for page in zip(*whole, strict=True):
         before.append(state[1])
@@ -909,6 +915,20 @@ check_two_level = _CountingCheck(
             ),
             "page_a is only the last multiplier of each page (in a short page, of its padding). A "
             "page multiplies what comes in by *all* of its multipliers, one after the other.",
+        ),
+        Mistake(
+            lambda *args: _all_pages_at_once(
+                *args[:-1], _exchanged(args[-1])
+            ),
+            "the arguments of join are exchanged, everywhere: first the earlier step, then the "
+            "later one. Only page_a is right all the same, for products do not mind.",
+        ),
+        Mistake(
+            lambda *args: _all_pages_at_once(
+                *args, condense=_exchanged
+            ),
+            "page_a is right and page_b is not: while condensing, what the page has come to so "
+            "far is the *earlier* argument of join, and the next step the later one.",
         ),
         Mistake(_page_by_page, NEVER_JOINED),
         Mistake(_one_after_another, JOINED_STEP_BY_STEP),
