@@ -12,6 +12,7 @@ from tf_mamba_edu import generation
 from tf_mamba_edu.block import BlockState, ResidualBlock
 from tf_mamba_edu.initializers import Normal, symmetric_uniform
 from tf_mamba_edu.selective import check_scan_options
+from tf_mamba_edu.sequence_layer import at_least_float32
 from tf_mamba_edu.validation import check_positive_int, check_token_ids
 
 Cache = list[
@@ -91,7 +92,7 @@ class MambaLM(keras.Model):
 
     The architecture and initialization of the official code for arXiv 2312.00752 (section 3.4).
     All weights exist as soon as the model does. The sum that runs through the blocks is float32
-    under mixed precision. Time O(B L n_layers (E D + D N) + B L E V).
+    even where the dtype is half of that. Time O(B L n_layers (E D + D N) + B L E V).
 
     Args:
         config: a `MambaConfig`, or its fields as a dict.
@@ -276,7 +277,8 @@ class MambaLM(keras.Model):
 
     def _embed(self, token_ids):
         return tf.cast(
-            self.embedding(token_ids), self.variable_dtype
+            self.embedding(token_ids),
+            at_least_float32(self.variable_dtype),
         )  # (..., E)
 
     def _logits(self, h):

@@ -10,7 +10,10 @@ import tensorflow as tf
 
 from tf_mamba_edu.initializers import symmetric_uniform
 from tf_mamba_edu.scan import choose_method, selective_scan
-from tf_mamba_edu.sequence_layer import SequenceLayer
+from tf_mamba_edu.sequence_layer import (
+    SequenceLayer,
+    at_least_float32,
+)
 from tf_mamba_edu.validation import (
     as_floating,
     as_sequence,
@@ -64,7 +67,7 @@ class SelectiveSSM(SequenceLayer):
     Algorithm 2 of arXiv 2312.00752: from each x_t, linear maps compute B_t, C_t and, through
     rank R and softplus, Delta_t; then `selective_scan` runs. A starts as -(1..N) in each channel
     and is stored as log(-A), so that it stays negative. State, A, D and Delta's bias are float32
-    under mixed precision. Time O(B L D (N + R)), state B D N numbers whatever L.
+    even where the dtype is half of that. Time O(B L D (N + R)), state B D N numbers whatever L.
 
     Args:
         d_state: N, numbers of state per channel.
@@ -124,25 +127,28 @@ class SelectiveSSM(SequenceLayer):
             name="dt_proj",
         )
         self.dt_proj.build((None, None, R))
+        exact = dict(
+            dtype=at_least_float32(self.variable_dtype), autocast=False
+        )  # time scales
         minus_A = np.tile(
             np.arange(1, N + 1, dtype="float32"), (D, 1)
         )  # (D, N)
         self.dt_bias = self.add_weight(
             shape=(D,),
             initializer=DeltaBiasInitializer(self.dt_min, self.dt_max),
-            autocast=False,
             name="dt_bias",
+            **exact,
         )
         self.A_log = self.add_weight(
             shape=(D, N),
             initializer=lambda shape, dtype: tf.cast(
                 np.log(minus_A), dtype
             ),
-            autocast=False,
             name="A_log",
+            **exact,
         )
         self.D = self.add_weight(
-            shape=(D,), initializer="ones", autocast=False, name="D"
+            shape=(D,), initializer="ones", name="D", **exact
         )
         self._sizes = (R, N, N)
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: D})
@@ -234,7 +240,7 @@ class SelectiveSSM(SequenceLayer):
     def state_spec(self, batch_size=None):
         check_built(self)
         return keras.KerasTensor(
-            (batch_size, *self.A_log.shape), self.variable_dtype
+            (batch_size, *self.A_log.shape), self.A_log.dtype
         )
 
     def get_config(self):

@@ -6,6 +6,11 @@ import keras
 import tensorflow as tf
 
 
+def at_least_float32(dtype: str) -> str:
+    """Returns "float32" for a half precision, and any other dtype as it is."""
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
 class SequenceLayer(keras.layers.Layer):
     """A layer from (B, L, channels) to (B, L, channels) that can take in and hand on a state.
 
