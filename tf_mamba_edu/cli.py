@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from tf_mamba_edu import cli_generate
 from tf_mamba_edu.experiments import EXPERIMENTS
 
 LIBRARIES = ("IPython", "nbformat", "psutil", "rich")
@@ -134,6 +135,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where the results go (default: results/)",
     )
+    generate = _add_command(
+        commands,
+        "generate",
+        cli_generate.run,
+        "continue a text with a language model",
+        cli_generate.HELP,
+    )
+    cli_generate.add_arguments(generate)
     return parser
 
 
