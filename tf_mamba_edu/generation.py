@@ -131,6 +131,8 @@ def stream(
 
 def _tokens(lm, token_ids, max_new_tokens, sampling, stop_token, seed):
     prefill, step = _compiled(lm)
+    # A cache that grows must do so outside of compiled code.
+    make_room = getattr(lm, "make_room", lambda cache: cache)
     logits, cache = prefill(token_ids)  # (B, V)
     stopped = np.zeros(token_ids.shape[0], bool)
     for t in range(max_new_tokens):
@@ -146,6 +148,7 @@ def _tokens(lm, token_ids, max_new_tokens, sampling, stop_token, seed):
         if stop_token is not None and stopped.all():
             return
         if t + 1 < max_new_tokens:
+            cache = make_room(cache)
             logits, cache = step(tokens, cache)  # (B, V)
 
 
