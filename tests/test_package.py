@@ -17,10 +17,10 @@ import tf_mamba_edu
 ROOT = Path(tf_mamba_edu.__file__).parent.parent
 PACKAGE = ROOT / "tf_mamba_edu"
 # May import all others, and none of those imports them.
-HELPERS = ("__main__", "checks", "plotting", "cli")
+HELPERS = ("__main__", "checks", "plotting", "cli", "cli_generate")
 ORDER = (  # house.md: modules depend downwards only
-    ("validation",),
-    ("sequence_layer",),
+    ("validation", "initializers"),
+    ("sequence_layer", "checkpoint_files"),
     ("continuous", "discretization"),
     ("lti",),
     ("hippo", "s4"),
@@ -28,10 +28,11 @@ ORDER = (  # house.md: modules depend downwards only
     ("scan",),
     ("selective", "datasets", "tasks"),
     ("convolution",),
-    ("block", "baselines"),
+    ("block", "config", "tokenizer"),
+    ("bidirectional", "pretrained"),  # like generation, it is handed the model
     ("generation",),  # takes any model with prefill and step, and knows none
-    ("lm",),
-    ("training", "pretrained"),
+    ("lm", "baselines"),
+    ("training",),
     ("experiments", "failure_museum"),
 )
 KERAS_METHODS = {

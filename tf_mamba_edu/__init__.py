@@ -1,5 +1,6 @@
 """tf_mamba_edu: Mamba and its ancestors in TensorFlow, one module a chapter of the book."""
 
+from tf_mamba_edu.bidirectional import BidirectionalMambaBlock
 from tf_mamba_edu.block import BlockState, MambaBlock, ResidualBlock
 from tf_mamba_edu.continuous import ContinuousSSM
 from tf_mamba_edu.convolution import CausalConv1D
@@ -19,6 +20,7 @@ from tf_mamba_edu.lti import LSSL
 from tf_mamba_edu.s4d import S4D
 from tf_mamba_edu.scan import selective_scan
 from tf_mamba_edu.selective import SelectiveSSM
+from tf_mamba_edu.tokenizer import load_tokenizer
 from tf_mamba_edu.training import (
     MambaAdamW,
     fit_distributed,
@@ -28,6 +30,7 @@ from tf_mamba_edu.training import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BidirectionalMambaBlock",
     "BlockState",
     "CausalConv1D",
     "ContinuousSSM",
@@ -45,6 +48,7 @@ __all__ = [
     "exponential_trapezoidal",
     "fit_distributed",
     "king_james_bible",
+    "load_tokenizer",
     "make_optimizer",
     "selective_scan",
     "train_tokenizer",

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
-import safetensors
-from safetensors.numpy import save_file
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -145,6 +143,8 @@ def _weight_files(folder):
 
 
 def _opened(file):
+    import safetensors  # half a second that only checkpoints need
+
     try:
         return safetensors.safe_open(file, "np")
     except safetensors.SafetensorError as error:
@@ -224,6 +224,8 @@ def write_checkpoint(
 
 
 def _write_weights(folder, tensors, shard_bytes):
+    from safetensors.numpy import save_file
+
     shards, size = [[]], 0
     for name, tensor in tensors.items():
         if shards[-1] and size + tensor.bytes > shard_bytes:

@@ -3,87 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import keras
 import tensorflow as tf
 
-from tf_mamba_edu import generation
+from tf_mamba_edu import generation, pretrained
 from tf_mamba_edu.block import BlockState, ResidualBlock
+from tf_mamba_edu.config import MambaConfig
 from tf_mamba_edu.initializers import Normal, symmetric_uniform
-from tf_mamba_edu.selective import check_scan_options
 from tf_mamba_edu.sequence_layer import at_least_float32
-from tf_mamba_edu.validation import check_positive_int, check_token_ids
+from tf_mamba_edu.validation import check_token_ids
 
 Cache = list[
     BlockState
 ]  # one state a block: constant size, however long the text
-
-
-@dataclasses.dataclass(frozen=True)
-class MambaConfig:
-    """Sizes and choices of a `MambaLM`, named as in the official code where it has a name.
-
-    Attributes:
-        vocab_size: V, number of tokens.
-        d_model: E, width of the model.
-        n_layers: number of blocks.
-        d_state: N, numbers of state per channel.
-        d_conv: K, width of the causal convolution.
-        expand: D / E, inner channels per channel of the model.
-        dt_rank: R, rank of the map to Delta; "auto" is ceil(E / 16).
-        dt_min: smallest Delta at initialization.
-        dt_max: largest Delta at initialization.
-        conv_bias: whether the convolution has a bias.
-        bias: whether the other projections of a block have one.
-        tie_embeddings: whether the output layer is the transposed embedding.
-        norm_eps: added to the mean square in each RMS normalization.
-
-    Raises:
-        ValueError: if a size is not a positive integer or dt_min, dt_max are out of order.
-    """
-
-    vocab_size: int
-    d_model: int
-    n_layers: int
-    d_state: int = 16
-    d_conv: int = 4
-    expand: int = 2
-    dt_rank: int | str = "auto"
-    dt_min: float = 1e-3
-    dt_max: float = 1e-1
-    conv_bias: bool = True
-    bias: bool = False
-    tie_embeddings: bool = True
-    norm_eps: float = 1e-5
-
-    def __post_init__(self):
-        for name in (
-            "vocab_size",
-            "d_model",
-            "n_layers",
-            "d_state",
-            "d_conv",
-            "expand",
-        ):
-            check_positive_int(name, getattr(self, name))
-        if self.dt_rank != "auto":
-            check_positive_int("dt_rank", self.dt_rank)
-        check_scan_options(self.dt_min, self.dt_max)
-
-    @property
-    def d_inner(self) -> int:
-        """D, the channels inside a block."""
-        return self.expand * self.d_model
-
-    @property
-    def rank(self) -> int:
-        """R, with "auto" worked out: ceil(E / 16)."""
-        return (
-            math.ceil(self.d_model / 16)
-            if self.dt_rank == "auto"
-            else self.dt_rank
-        )
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
@@ -249,17 +182,58 @@ class MambaLM(keras.Model):
         return [block.zero_state(batch_size) for block in self.blocks]
 
     @classmethod
-    def from_pretrained(cls, checkpoint, **options) -> MambaLM:
-        """Makes a model with published weights; see `pretrained.from_pretrained`."""
-        from tf_mamba_edu import pretrained
+    def from_pretrained(
+        cls,
+        checkpoint,
+        dtype: str = "float32",
+        method: str = "auto",
+        revision: str | None = None,
+    ) -> MambaLM:
+        """Makes a model with the weights of a checkpoint in the layout of Hugging Face.
 
-        return pretrained.from_pretrained(checkpoint, **options)
+        All files are checked before a model is made. Weights are then copied in parts, so that
+        memory holds them once. Time and memory O(parameters).
 
-    def save_pretrained(self, folder, **options) -> None:
-        """Writes a checkpoint that others can read; see `pretrained.save_pretrained`."""
-        from tf_mamba_edu import pretrained
+        Args:
+            checkpoint: a folder, or the name of a repository such as
+                "state-spaces/mamba-130m-hf", which huggingface_hub then downloads or finds in
+                its cache.
+            dtype: a dtype policy of Keras, such as "float32", "bfloat16" or "mixed_bfloat16";
+                "auto" is the dtype of most of the stored numbers.
+            method: how the scan runs, see `selective_scan`.
+            revision: branch, tag or commit of the repository.
 
-        pretrained.save_pretrained(self, folder, **options)
+        Raises:
+            ValueError: if the checkpoint is missing, damaged, of another kind, or does not fit.
+        """
+        return pretrained.load(cls, checkpoint, dtype, method, revision)
+
+    def save_pretrained(
+        self,
+        folder,
+        tokenizer=None,
+        dtype: str | None = None,
+        shard_bytes: int = 5 * 10**9,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes a checkpoint that `from_pretrained` can read, and transformers too.
+
+        The folder appears when it is complete, or not at all.
+
+        Args:
+            folder: where to.
+            tokenizer: goes into the folder too, if given; see `load_tokenizer`.
+            dtype: "float32", "float16", "bfloat16" or "float64"; that of the weights if None.
+            shard_bytes: weights that take more are spread over several files.
+            overwrite: whether a folder that is there may be replaced.
+
+        Raises:
+            ValueError: if an argument is out of range, or the folder is there or cannot be
+                written.
+        """
+        pretrained.save(
+            self, folder, tokenizer, dtype, shard_bytes, overwrite
+        )
 
     def generate(
         self, token_ids, max_new_tokens: int, **options

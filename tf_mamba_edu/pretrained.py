@@ -1,4 +1,4 @@
-"""Published weights in, our own out: `MambaLM` and the checkpoints of Hugging Face.
+"""Published weights in, our own out: the checkpoints of Hugging Face.
 
 Everything about a checkpoint is checked before a model is made; then the weights are copied one by
 one. `checkpoint_files` knows the files, this module what is in them.
@@ -27,8 +27,8 @@ from tf_mamba_edu.checkpoint_files import (
     rows_of,
     write_checkpoint,
 )
+from tf_mamba_edu.config import MambaConfig
 from tf_mamba_edu.initializers import no_random_values
-from tf_mamba_edu.lm import MambaConfig, MambaLM
 from tf_mamba_edu.tokenizer import tokenizer_files
 from tf_mamba_edu.validation import check_positive_int
 
@@ -96,9 +96,7 @@ BLOCK_WEIGHTS = {
 }
 
 
-def weight_map(
-    lm: MambaLM,
-) -> dict[str, tuple[keras.Variable, Layout]]:
+def weight_map(lm) -> dict[str, tuple[keras.Variable, Layout]]:
     """Returns, for each name in a checkpoint, the model's variable and its layout.
 
     Args:
@@ -245,27 +243,14 @@ def check_tensors(
         )
 
 
-def from_pretrained(
+def load(
+    model_class,
     checkpoint,
-    dtype: str = "float32",
-    method: str = "auto",
-    revision: str | None = None,
-) -> MambaLM:
-    """Makes a `MambaLM` with the weights of a checkpoint.
-
-    All files are checked before a model is made. Weights are then copied in parts, so that memory
-    holds them once. Time and memory O(parameters).
-
-    Args:
-        checkpoint: a folder, or the name of a repository such as "state-spaces/mamba-130m-hf".
-        dtype: a dtype policy of Keras, such as "float32", "bfloat16" or "mixed_bfloat16"; "auto"
-            is the dtype of most of the stored numbers.
-        method: how the scan runs, see `selective_scan`.
-        revision: branch, tag or commit of the repository.
-
-    Raises:
-        ValueError: if the checkpoint is missing, damaged, of another kind, or does not fit.
-    """
+    dtype: str,
+    method: str,
+    revision: str | None,
+):
+    """Makes a model with the weights of a checkpoint; see `MambaLM.from_pretrained`."""
     folder = find_checkpoint(checkpoint, revision)
     config = config_from(read_json(folder / CONFIG))
     stored = {
@@ -275,7 +260,7 @@ def from_pretrained(
     check_tensors(stored, config)
     policy = _policy(dtype, stored)
     with no_random_values():
-        lm = MambaLM(config, method=method, dtype=policy)
+        lm = model_class(config, method=method, dtype=policy)
     for name, (variable, layout) in weight_map(lm).items():
         _fill(variable, stored[name], layout)
     return lm
@@ -322,29 +307,15 @@ def _fill(variable, tensor, layout):
         )
 
 
-def save_pretrained(
-    lm: MambaLM,
+def save(
+    lm,
     folder,
-    tokenizer=None,
-    dtype: str | None = None,
-    shard_bytes: int = 5 * 10**9,
-    overwrite: bool = False,
+    tokenizer,
+    dtype: str | None,
+    shard_bytes: int,
+    overwrite: bool,
 ) -> None:
-    """Writes a checkpoint that `from_pretrained` and transformers can read.
-
-    The folder appears when it is complete, or not at all.
-
-    Args:
-        lm: a `MambaLM`.
-        folder: where to.
-        tokenizer: goes into the folder too, if given; see `load_tokenizer`.
-        dtype: "float32", "float16", "bfloat16" or "float64"; that of the weights if None.
-        shard_bytes: weights that take more are spread over several files.
-        overwrite: whether a folder that is there may be replaced.
-
-    Raises:
-        ValueError: if an argument is out of range, or the folder is there or cannot be written.
-    """
+    """Writes a checkpoint; see `MambaLM.save_pretrained`."""
     shard_bytes = check_positive_int("shard_bytes", shard_bytes)
     dtype = dtype or lm.variable_dtype
     known = {known.name: known for known in DTYPES.values()}

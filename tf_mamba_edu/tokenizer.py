@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_mamba_edu.checkpoint_files import find_checkpoint
+
 
 class TextTokenizer:
     """Encodes text as token ids, and decodes it, with a tokenizer of either library.
@@ -59,8 +61,6 @@ def load_tokenizer(checkpoint, revision: str | None = None):
     Raises:
         ValueError: if there is none, or it cannot be read.
     """
-    from tf_mamba_edu.checkpoint_files import find_checkpoint
-
     folder = find_checkpoint(checkpoint, revision)
     for name, read in READERS.items():
         file = folder / name
