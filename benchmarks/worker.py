@@ -18,9 +18,17 @@ from benchmarks.case import QUICK, Case, Effort
 
 def all_cases() -> list[Case]:
     """Every case, in the order in which they are measured."""
-    from benchmarks import first_call, generation, lengths, memory, scan_times, training
+    from benchmarks import (
+        first_call,
+        generation,
+        lengths,
+        memory,
+        pretrained,
+        scan_times,
+        training,
+    )
 
-    modules = scan_times, memory, lengths, first_call, training, generation
+    modules = scan_times, memory, lengths, first_call, training, generation, pretrained
     return [case for module in modules for case in module.cases()]
 
 

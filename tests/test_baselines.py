@@ -71,6 +71,12 @@ def test_a_text_in_two_parts_equals_the_whole(kind, split):
 
 
 @models
+def test_the_last_logits_may_be_had_alone(kind):
+    lm = model(kind)
+    close(lm.prefill(tokens(), last_only=True)[0], lm(tokens())[:, -1])
+
+
+@models
 @pytest.mark.parametrize("compiled", [False, True])
 def test_step_by_step_equals_all_at_once(kind, compiled):
     lm, ids = model(kind), tokens(length=20)

@@ -121,6 +121,16 @@ def test_steps_from_an_empty_cache_equal_the_full_pass():
         close(logits, want[:, t])
 
 
+def test_the_last_logits_may_be_had_alone():
+    lm = model()
+    ids = tokens()
+    whole, cache = lm.prefill(ids)
+    last, same = lm.prefill(ids, last_only=True)
+    close(last, whole[:, -1])
+    assert last.shape == (2, V)
+    tf.nest.map_structure(close, same, cache)
+
+
 def test_a_text_read_in_pieces_equals_one_read_at_once():
     lm, ids = model(), tokens()
     first, cache = lm.prefill(ids[:, :2])

@@ -148,12 +148,13 @@ class GRULM(TokenModel):
             layer.build(hidden)
         self.built = True
 
-    def prefill(self, token_ids, cache=None):
+    def prefill(self, token_ids, cache=None, last_only: bool = False):
         """Reads a text, or its next part: returns (logits (B, L, V), cache).
 
         Args:
             token_ids: (B, L) integers.
             cache: one (B, E) a layer, from an earlier part; none if None.
+            last_only: whether to compute only the last token's logits, (B, V).
         """
         token_ids = check_token_ids("token_ids", token_ids, "B L")
         if cache is None:
@@ -165,7 +166,7 @@ class GRULM(TokenModel):
             y, state = layer(norm(h), initial_state=state)
             h = h + y  # (B, L, E)
             after.append(state)
-        return self.logits(h), after
+        return self.logits(h[:, -1] if last_only else h), after
 
     def step(self, token_ids, cache):
         """Reads one token (B,): returns (logits (B, V), cache); cost O(B n_layers E^2)."""
@@ -310,7 +311,12 @@ class TransformerLM(TokenModel):
         self.norm.build(hidden)
         self.built = True
 
-    def prefill(self, token_ids, cache: KeysAndValues | None = None):
+    def prefill(
+        self,
+        token_ids,
+        cache: KeysAndValues | None = None,
+        last_only: bool = False,
+    ):
         """Reads a text, or its next part: returns (logits (B, L, V), cache).
 
         A long text is better read in parts: scores take O(B H L S) memory for a part of L.
@@ -318,6 +324,7 @@ class TransformerLM(TokenModel):
         Args:
             token_ids: (B, L) integers.
             cache: from an earlier part, with room for this one (`make_room`); none if None.
+            last_only: whether to compute only the last token's logits, (B, V).
         """
         token_ids = check_token_ids("token_ids", token_ids, "B L")
         L, E = tf.shape(token_ids)[1], self.config.d_model
@@ -337,7 +344,8 @@ class TransformerLM(TokenModel):
             h = h + layer["down"](layer["up"](layer["mlp_norm"](h)))
             keys.append(k)
             values.append(v)
-        return self.logits(h), KeysAndValues(keys, values, start + L)
+        logits = self.logits(h[:, -1] if last_only else h)
+        return logits, KeysAndValues(keys, values, start + L)
 
     def step(self, token_ids, cache: KeysAndValues):
         """Reads one token (B,): returns (logits (B, V), cache); cost O(B n_layers E (S + E))."""

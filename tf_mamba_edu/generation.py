@@ -159,8 +159,7 @@ def _compiled(lm):
 
         @tf.function(reduce_retracing=True)
         def prefill(token_ids):
-            logits, cache = lm.prefill(token_ids)
-            return logits[:, -1], cache
+            return lm.prefill(token_ids, last_only=True)
 
         @tf.function(jit_compile=True)
         def step(token_ids, cache):

@@ -111,13 +111,18 @@ class MambaLM(keras.Model):
         return self._logits(h)  # (B, L, V)
 
     def prefill(
-        self, token_ids, cache: Cache | None = None
+        self,
+        token_ids,
+        cache: Cache | None = None,
+        last_only: bool = False,
     ) -> tuple[tf.Tensor, Cache]:
         """Reads a whole prompt at once and returns what is needed to go on from its end.
 
         Args:
             token_ids: (B, L) integers.
             cache: state to start from, for text read in pieces; none if None.
+            last_only: whether only the logits of the last token are computed, (B, V). They cost
+                as much as a block or two, for every token.
 
         Returns:
             (logits (B, L, V), cache).
@@ -136,7 +141,7 @@ class MambaLM(keras.Model):
                 h, initial_state=state, return_state=True
             )  # (B, L, E)
             after.append(state)
-        return self._logits(h), after
+        return self._logits(h[:, -1] if last_only else h), after
 
     def step(self, token_ids, cache: Cache) -> tuple[tf.Tensor, Cache]:
         """Reads one token: its cost does not depend on how many came before.
