@@ -143,8 +143,40 @@ def measure_use(task, peer, shape, effort) -> dict:
     return record | {"ms_per_token": record["min_ms"] / new, "tokens": tokens}
 
 
+def measure_roundtrip(shape, effort) -> dict:
+    """What transformers computes with what `save_pretrained` wrote, compared with ours."""
+    del effort
+    import torch
+    from transformers import MambaForCausalLM
+
+    from tf_mamba_edu import MambaConfig, MambaLM
+
+    B, L, E, layers, V = shape
+    ids, worst = make_prompt(B, L, V), 0.0
+    for options in ROUNDTRIPS:
+        lm = MambaLM(MambaConfig(V, E, layers, **options))
+        rng = np.random.default_rng(0)
+        for weight in lm.weights:  # none at its initial value
+            weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
+        with tempfile.TemporaryDirectory() as folder:
+            lm.save_pretrained(Path(folder) / "lm", shard_bytes=100_000)
+            theirs = MambaForCausalLM.from_pretrained(Path(folder) / "lm").eval()
+        with torch.no_grad():
+            got = theirs(torch.tensor(ids, dtype=torch.long)).logits.numpy()
+        want = lm(ids).numpy()
+        worst = max(worst, float(np.abs(got - want).max() / np.abs(want).max()))
+    return {"max_error": worst}
+
+
+ROUNDTRIPS = (
+    {},
+    dict(tie_embeddings=False, bias=True, d_conv=3, expand=3, d_state=5),
+    dict(conv_bias=False, dt_rank=3, expand=1, norm_eps=1e-3),
+)
+
+
 def cases() -> list[Case]:
-    """Three measurements of two."""
+    """Three measurements of two, and one of what goes from one to the other."""
     tasks = {
         "checkpoint-load": (measure_load, "config.json and safetensors to a model"),
         "checkpoint-prefill": (
@@ -156,7 +188,15 @@ def cases() -> list[Case]:
             "the prompt and greedy text after it",
         ),
     }
-    return [
+    roundtrip = Case(
+        "checkpoint-roundtrip",
+        "transformers",
+        (2, 50, 64, 2, 100),
+        "B L E layers V",
+        measure_roundtrip,
+        "reads what save_pretrained wrote, three kinds of models in several files each",
+    )
+    return [roundtrip] + [
         Case(
             name,
             peer,

@@ -32,7 +32,7 @@ ORDER = (  # house.md: modules depend downwards only
     ("bidirectional", "pretrained"),  # like generation, it is handed the model
     ("generation",),  # takes any model with prefill and step, and knows none
     ("lm", "baselines"),
-    ("training",),
+    ("training", "resume"),
     ("experiments", "failure_museum"),
 )
 KERAS_METHODS = {

@@ -145,7 +145,8 @@ check_convolve = Check(
         ),
         Mistake(
             lambda *case: _convolve(*case, behind=True),
-            "the state stands behind x. So output t sees inputs t to t + 3, the future. In front!",
+            "the state stands behind x, where it belongs in front. So output t sees inputs t to "
+            "t + 3, the future.",
         ),
         Mistake(
             lambda *case: _convolve(*case, shift=1),

@@ -1,6 +1,11 @@
 """Long computations of the book: each stores what it measured, and chapters load it."""
 
 EXPERIMENTS = {  # name -> module, function, what it is
+    "block_parts": (
+        "block_parts",
+        "main",
+        "chapter 09: the block with one part missing (45 runs of half a minute)",
+    ),
     "delay": (
         "delay",
         "main",

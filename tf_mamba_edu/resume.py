@@ -1,0 +1,140 @@
+"""Training that can be killed at any moment and goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from tf_mamba_edu.validation import check_positive_int
+
+STATE = re.compile(r"epoch-(\d+)\.weights\.h5")
+
+
+def fit_resumable(
+    model: keras.Model,
+    data: Callable[[int], tuple],
+    epochs: int,
+    folder,
+    validation_data=None,
+    verbose: int | str = "auto",
+    **options,
+) -> dict[str, list[float]]:
+    """Runs `model.fit` epoch by epoch, and stores everything after each.
+
+    Weights, optimizer and the epoch are one file, which takes its name when it is complete: a
+    process that is killed, at whatever moment, leaves the last complete epoch. The same call goes
+    on from there, and ends with the weights of a training that was never broken, provided that
+    `data` depends on nothing but the epoch.
+
+    Args:
+        model: compiled and built.
+        data: from the number of an epoch, counted from 0, to (inputs, targets).
+        epochs: how many in all, those that are stored included.
+        folder: where the state lies.
+        validation_data: (inputs, targets), evaluated after each epoch, if given.
+        verbose: as in `fit`.
+        **options: further arguments of `fit`, such as batch_size. Nothing is shuffled: that is
+            the business of `data`.
+
+    Returns:
+        What `fit` measured, a list over all epochs for each name.
+
+    Raises:
+        ValueError: if the model is not compiled and built, or the folder holds the state of
+            another model, or cannot be written.
+    """
+    epochs = check_positive_int("epochs", epochs)
+    if not model.built or model.optimizer is None:
+        raise ValueError(
+            "`model` must be compiled and built before its training can be stored"
+        )
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"`folder` cannot be made: {error}") from error
+    model.optimizer.build(model.trainable_variables)
+    done, history = _restore(model, folder)
+    for epoch in range(done, epochs):
+        logs = model.fit(
+            *data(epoch),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            validation_data=validation_data,
+            verbose=verbose,
+            shuffle=False,  # by a random state that no file holds
+            **options,
+        ).history
+        for name, values in logs.items():
+            history.setdefault(name, []).append(float(values[-1]))
+        _store(model, folder, epoch + 1, history)
+    return {name: values[:epochs] for name, values in history.items()}
+
+
+def _random_states(model):
+    """The states of dropout and the like, which Keras does not count among the weights."""
+    known = {id(v) for v in model.weights}
+    return [
+        v
+        for v in model.variables
+        if id(v) not in known
+        and v.path.endswith("seed_generator_state")
+    ]
+
+
+def _states(folder):
+    """The complete states, by epoch."""
+    found = ((STATE.fullmatch(p.name), p) for p in folder.iterdir())
+    return {int(m[1]): p for m, p in found if m}
+
+
+def _restore(model, folder):
+    """Loads the last state; returns how many epochs it has, and what they measured."""
+    states = _states(folder)
+    if not states:
+        return 0, {}
+    epoch = max(states)
+    try:
+        model.load_weights(states[epoch])
+        text = (folder / f"epoch-{epoch}.json").read_text("utf-8")
+        content = json.loads(text)
+        for variable, value in zip(
+            _random_states(model), content["random_states"], strict=True
+        ):
+            variable.assign(value)
+    except Exception as error:  # of many kinds: h5py's, Keras', json's
+        raise ValueError(
+            f"{states[epoch]} does not fit this model, or is damaged: {error}"
+        ) from error
+    return epoch, content["history"]
+
+
+def _store(model, folder, epoch, history):
+    """Writes beside, then renames: first what was measured, then the weights, which count."""
+    before = _states(folder)
+    measured, weights = (
+        folder / f"epoch-{epoch}.json",
+        folder / f"epoch-{epoch}.weights.h5",
+    )
+    try:
+        unfinished = folder / "unfinished.json"
+        random = [v.numpy().tolist() for v in _random_states(model)]
+        content = {"history": history, "random_states": random}
+        unfinished.write_text(json.dumps(content), "utf-8")
+        os.replace(unfinished, measured)
+        unfinished = folder / "unfinished.weights.h5"
+        model.save_weights(unfinished, overwrite=True)
+        os.replace(unfinished, weights)
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be written: {error}"
+        ) from error
+    for old, path in before.items():
+        if old != epoch:
+            path.unlink()
+            (folder / f"epoch-{old}.json").unlink(missing_ok=True)
