@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_mamba_edu.block import MambaBlock
+from tf_mamba_edu.block import MambaBlock, block_arguments
 from tf_mamba_edu.validation import (
     as_sequence,
     channels_of,
@@ -32,12 +32,7 @@ class BidirectionalMambaBlock(keras.layers.Layer):
     def __init__(self, *, block: dict | None = None, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
-        if not isinstance(block, (dict, type(None))):
-            raise ValueError(
-                "`block` must be a dict of arguments of MambaBlock, such as {'d_state': 16}. "
-                f"Received: block of type {type(block).__name__}"
-            )
-        self.block_arguments = dict(block or {})
+        self.block_arguments = block_arguments(block)
         self.forward, self.backward = (
             MambaBlock(
                 **self.block_arguments,

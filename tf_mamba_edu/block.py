@@ -270,6 +270,20 @@ class MambaBlock(SequenceLayer):
         return cls(**config)
 
 
+def block_arguments(block) -> dict:
+    """Returns a copy of the arguments of a `MambaBlock`; None is none of them.
+
+    Raises:
+        ValueError: if it is no dict.
+    """
+    if not isinstance(block, (dict, type(None))):
+        raise ValueError(
+            "`block` must be a dict of arguments of MambaBlock, such as {'d_state': 16}. "
+            f"Received: block of type {type(block).__name__}"
+        )
+    return dict(block or {})
+
+
 @keras.saving.register_keras_serializable("tf_mamba_edu")
 class ResidualBlock(SequenceLayer):
     """x + MambaBlock(RMSNorm(x)): one pre-norm layer of a Mamba model, (B, L, E) to (B, L, E).
@@ -292,12 +306,7 @@ class ResidualBlock(SequenceLayer):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         self.norm_eps = norm_eps
-        if not isinstance(block, (dict, type(None))):
-            raise ValueError(
-                "`block` must be a dict of arguments of MambaBlock, such as {'d_state': 16}. "
-                f"Received: block of type {type(block).__name__}"
-            )
-        self.block_arguments = dict(block or {})
+        self.block_arguments = block_arguments(block)
         self.norm = keras.layers.RMSNormalization(
             epsilon=norm_eps, dtype=self.dtype_policy, name="norm"
         )

@@ -21,24 +21,23 @@ def no_random_values():
         _skipped.reset(token)
 
 
+class _Skippable:
+    """An initializer that makes zeros inside of `no_random_values`."""
+
+    def __call__(self, shape, dtype=None):
+        if _skipped.get():
+            return tf.zeros(shape, dtype)
+        return super().__call__(shape, dtype)
+
+
 @keras.saving.register_keras_serializable("tf_mamba_edu")
-class Uniform(keras.initializers.RandomUniform):
+class Uniform(_Skippable, keras.initializers.RandomUniform):
     """Draws from Uniform(minval, maxval); zeros inside of `no_random_values`."""
 
-    def __call__(self, shape, dtype=None):
-        if _skipped.get():
-            return tf.zeros(shape, dtype)
-        return super().__call__(shape, dtype)
-
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
-class Normal(keras.initializers.RandomNormal):
+class Normal(_Skippable, keras.initializers.RandomNormal):
     """Draws from Normal(mean, stddev^2); zeros inside of `no_random_values`."""
-
-    def __call__(self, shape, dtype=None):
-        if _skipped.get():
-            return tf.zeros(shape, dtype)
-        return super().__call__(shape, dtype)
 
 
 def symmetric_uniform(bound: float) -> Uniform:

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_mamba_edu.checks.core import Check, Mistake
-
-
-def _turn(rng):
-    """How many cases this generator has made: a check's cases go through all kinds in turn."""
-    before = rng.bit_generator.seed_seq.n_children_spawned
-    rng.spawn(1)
-    return before
-
+from tf_mamba_edu.checks.core import Check, Mistake, turn_of
 
 # The widest model for a budget
 
@@ -82,7 +74,7 @@ check_widest = Check(
 
 def _convolution_case(rng):
     """Texts shorter than the kernel, too."""
-    L = (6, 2, 9, 1, 4)[_turn(rng) % 5]
+    L = (6, 2, 9, 1, 4)[turn_of(rng) % 5]
     K, D = 4, int(rng.integers(2, 5))
     x, state = rng.normal(size=(L, D)), rng.normal(size=(K - 1, D))
     return x, rng.normal(size=(K, D)), rng.normal(size=D) + 1, state

@@ -150,6 +150,13 @@ class Check:
         return None
 
 
+def turn_of(rng) -> int:
+    """How many cases this generator has made: a check's cases go through all kinds in turn."""
+    before = rng.bit_generator.seed_seq.n_children_spawned
+    rng.spawn(1)
+    return before
+
+
 def _kind(value) -> str:
     return f"a value of type {type(value).__name__}"
 

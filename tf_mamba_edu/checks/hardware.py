@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_mamba_edu.checks.core import Check, Mistake, _raw_result
-
-
-def _turn(rng):
-    """How many cases this generator has made: a check's cases go through all kinds in turn."""
-    before = rng.bit_generator.seed_seq.n_children_spawned
-    rng.spawn(1)
-    return before
+from tf_mamba_edu.checks.core import (
+    Check,
+    Mistake,
+    _raw_result,
+    turn_of,
+)
 
 
 def _layer_case(rng):
@@ -198,7 +196,7 @@ check_shortest = Check(
 
 def _chunk_case(rng):
     """The last chunk is shorter than the others, but for the second case."""
-    turn, K = _turn(rng), int(rng.integers(3, 6))
+    turn, K = turn_of(rng), int(rng.integers(3, 6))
     rest = 0 if turn == 1 else int(rng.integers(1, K))
     L = int(rng.integers(2, 4)) * K + rest
     a = rng.uniform(0.4, 0.9, L) * rng.choice([-1, 1], L)
@@ -643,7 +641,7 @@ check_output_gradients = Check(
 
 def _page_case(rng):
     """In turn: a short last page, no short page, a page longer than all, pages of 1."""
-    turn, K = _turn(rng) % 5, int(rng.integers(3, 6))
+    turn, K = turn_of(rng) % 5, int(rng.integers(3, 6))
     L = int(rng.integers(6, 9)) * K + int(rng.integers(1, K))
     if turn == 1:
         L -= L % K

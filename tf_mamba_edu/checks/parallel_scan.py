@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_mamba_edu.checks.core import Check, Mistake
+from tf_mamba_edu.checks.core import Check, Mistake, turn_of
 
 
 def _maximum_case(rng):
     """Lengths 8, 1 and others, the largest value in the middle."""
-    turn = rng.bit_generator.seed_seq.n_children_spawned
-    rng.spawn(1)
     L = ([8, 1] + [int(rng.choice([5, 6, 7, 11, 13, 21]))] * 3)[
-        turn % 5
+        turn_of(rng) % 5
     ]
     x = rng.uniform(0.0, 1.0, L)
     x[0], x[L // 2], x[-1] = 1.5, 3.0, 2.0
