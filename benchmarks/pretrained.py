@@ -110,11 +110,8 @@ def measure_load(peer, shape, effort) -> dict:
         gc.collect()
         release()
         before = resident()
+        peak = peak_of(lambda: peer.load(folder)) - before  # first: later ones find memory
         record = repeat(lambda: peer.load(folder), Effort(seconds=5.0, at_least=3, at_most=5))
-        gc.collect()
-        release()
-        before = min(before, resident())
-        peak = peak_of(lambda: peer.load(folder)) - before
         size = (folder / "model.safetensors").stat().st_size / 2**20
     return record | {"peak_mib": peak, "checkpoint_mib": size}
 

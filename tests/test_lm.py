@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,8 +11,9 @@ import tensorflow as tf
 from safetensors.numpy import load_file
 
 from tf_mamba_edu import MambaConfig, MambaLM, make_optimizer
+from tf_mamba_edu.pretrained import TINY
 
-CHECKPOINT = Path(__file__).parent / "golden" / "mamba_tiny_hf"
+CHECKPOINT = TINY
 V, E, N = 11, 8, 2
 CONFIG = MambaConfig(vocab_size=V, d_model=E, n_layers=2, d_state=N)
 
@@ -325,6 +325,9 @@ def test_a_bad_setting_is_named(changes, message):
         (np.array([["a"]]), "`token_ids` must hold integer token ids. Received: .* dtype string"),
         (np.ones(3, int), r"`token_ids` must have 2 axes, \(B, L\). Received: .* shape \(3,\)"),
         (np.ones((2, 0), int), r"`token_ids` must hold at least one token.* shape \(2, 0\)"),
+        (np.array([[3, V]]), "`token_ids` must lie between 0 and vocab_size - 1 = 10. .* from 3 to 11"),
+        (np.array([[-1, 2]]), "`token_ids` must lie between 0 and vocab_size - 1 = 10. .* from -1 to 2"),
+        (np.array([[2**32]]), "`token_ids` must lie between 0 and .* from 4294967296 to 42949"),
     ],
 )
 def test_bad_token_ids_are_named(ids, message):
@@ -338,6 +341,7 @@ def test_bad_token_ids_are_named(ids, message):
     [
         (np.ones((2, 1), int), r"`token_ids` must have 1 axes, \(B\). Received: .* \(2, 1\)"),
         (np.ones(2), "`token_ids` must hold integer token ids. Received: .* dtype float64"),
+        ([0, V], "`token_ids` must lie between 0 and vocab_size - 1 = 10. .* from 0 to 11"),
         (np.ones(3, int), r"`state` must have shape \(B=3, K-1=3, D=16\). Received: .*\(2, 3, 16"),
     ],
 )

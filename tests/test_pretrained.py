@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from tf_mamba_edu import MambaConfig, MambaLM, checkpoint_files, train_tokenizer
 from tf_mamba_edu.pretrained import (
     SIZES,
+    TINY,
     config_from,
     config_to,
     expected_shapes,
@@ -25,6 +26,12 @@ from tf_mamba_edu.tokenizer import TextTokenizer, load_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 CHECKPOINTS = {"mamba_tiny_hf": 8, "mamba_wide_hf": 6, "mamba_bare_hf": 6}  # length of the prompt
+
+
+def folder_of(name):
+    return TINY if name == TINY.name else GOLDEN / name
+
+
 CONFIG = MambaConfig(vocab_size=11, d_model=8, n_layers=2, d_state=2)
 checkpoints = pytest.mark.parametrize("name", CHECKPOINTS)
 
@@ -40,7 +47,7 @@ def model(seed=0, dtype=None, **changes):
 
 def copied(name, folder):
     """A copy of a golden checkpoint, to be spoiled."""
-    shutil.copytree(GOLDEN / name, folder)
+    shutil.copytree(folder_of(name), folder)
     return folder
 
 
@@ -57,7 +64,7 @@ def changed_weights(folder, change):
 
 
 def logits_of(name):
-    expected = np.load(GOLDEN / name / "expected.npz")
+    expected = np.load(folder_of(name) / "expected.npz")
     return expected["input_ids"], expected["logits"]
 
 
@@ -73,24 +80,24 @@ def relative_error(got, want):
 @pytest.mark.parametrize("method", ["recurrent", "associative", "fused"])
 def test_logits_are_those_of_transformers(name, method):
     ids, logits = logits_of(name)
-    lm = MambaLM.from_pretrained(GOLDEN / name, method=method)
+    lm = MambaLM.from_pretrained(folder_of(name), method=method)
     assert relative_error(lm(ids), logits) < 1e-5
     assert lm.method == method
 
 
 @checkpoints
 def test_the_greedy_continuation_is_that_of_transformers(name):
-    expected = np.load(GOLDEN / name / "expected.npz")
+    expected = np.load(folder_of(name) / "expected.npz")
     want, prompt = expected["greedy"], expected["input_ids"][:, : CHECKPOINTS[name]]
-    lm = MambaLM.from_pretrained(str(GOLDEN / name))
+    lm = MambaLM.from_pretrained(str(folder_of(name)))
     got = lm.generate(prompt, want.shape[1] - prompt.shape[1], temperature=0)
     np.testing.assert_array_equal(got, want)
 
 
 @checkpoints
 def test_every_weight_is_mapped_to_one_of_its_shape(name):
-    lm = MambaLM.from_pretrained(GOLDEN / name)
-    stored = load_file(GOLDEN / name / "model.safetensors")
+    lm = MambaLM.from_pretrained(folder_of(name))
+    stored = load_file(folder_of(name) / "model.safetensors")
     places = weight_map(lm)
     assert places.keys() == stored.keys() == expected_shapes(lm.config).keys()
     assert {id(v) for v, _ in places.values()} == {id(v) for v in lm.weights}
@@ -120,7 +127,7 @@ def test_one_wrong_transpose_of_a_square_matrix_is_found_by_the_numbers():
 )
 def test_the_dtype_is_a_choice(dtype, weights, computes, error):
     ids, logits = logits_of("mamba_tiny_hf")
-    lm = MambaLM.from_pretrained(GOLDEN / "mamba_tiny_hf", dtype=dtype)
+    lm = MambaLM.from_pretrained(TINY, dtype=dtype)
     found = lm(ids)
     assert (lm.variable_dtype, found.dtype) == (weights, computes)
     assert relative_error(found, logits) < error
@@ -129,7 +136,7 @@ def test_the_dtype_is_a_choice(dtype, weights, computes, error):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_step_by_step_works_in_half_precision(dtype):
     ids, _ = logits_of("mamba_tiny_hf")
-    lm = MambaLM.from_pretrained(GOLDEN / "mamba_tiny_hf", dtype=dtype)
+    lm = MambaLM.from_pretrained(TINY, dtype=dtype)
     want, _ = lm.prefill(ids)
     cache = lm.init_cache(len(ids))
     for t in range(8):
@@ -154,7 +161,7 @@ def test_auto_is_the_dtype_of_most_numbers(tmp_path):
 @pytest.mark.parametrize("dtype", ["int8", "float31", 3, "mixed_int8"])
 def test_a_dtype_that_is_none_is_refused(dtype):
     with pytest.raises(ValueError, match="`dtype` must be"):
-        MambaLM.from_pretrained(GOLDEN / "mamba_tiny_hf", dtype=dtype)
+        MambaLM.from_pretrained(TINY, dtype=dtype)
 
 
 # Written and read
@@ -240,7 +247,7 @@ def test_no_random_matrix_is_drawn_for_weights_that_are_loaded(monkeypatch):
 
 
 def test_a_model_made_after_a_loaded_one_is_random_again():
-    MambaLM.from_pretrained(GOLDEN / "mamba_tiny_hf")
+    MambaLM.from_pretrained(TINY)
     assert np.std(MambaLM(CONFIG).embedding.embeddings) > 0
 
 
@@ -279,6 +286,23 @@ def test_a_folder_that_is_there_is_not_replaced_unless_asked(tmp_path):
     back = MambaLM.from_pretrained(tmp_path / "m")
     np.testing.assert_array_equal(back.weights[0], other.weights[0])
     assert [f.name for f in tmp_path.iterdir()] == ["m"]
+
+
+def test_to_read_a_loaded_variable_copies_nothing():
+    lm = MambaLM.from_pretrained(TINY)
+    for weight in lm.weights:
+        one, other = (memoryview(weight.value.read_value()) for _ in range(2))
+        addresses = {np.asarray(m).__array_interface__["data"][0] for m in (one, other)}
+        assert len(addresses) == 1, weight.path
+
+
+def test_a_head_that_is_tied_and_differs_is_refused(tmp_path):
+    folder = copied("mamba_tiny_hf", tmp_path / "m")
+    changed_weights(
+        folder, lambda w: w.update({"lm_head.weight": 2 * w["backbone.embeddings.weight"]})
+    )
+    with pytest.raises(ValueError, match="lm_head.weight differs from backbone.embeddings.weig"):
+        MambaLM.from_pretrained(folder)
 
 
 def test_an_empty_folder_is_as_good_as_none(tmp_path):
@@ -463,7 +487,7 @@ def test_what_is_neither_folder_nor_repository_is_refused_without_a_network(name
 
 
 def test_a_file_is_no_checkpoint():
-    file = GOLDEN / "mamba_tiny_hf" / "config.json"
+    file = TINY / "config.json"
     with pytest.raises(ValueError, match="`checkpoint` must be a folder"):
         MambaLM.from_pretrained(file)
 
@@ -477,7 +501,7 @@ def test_the_hub_is_asked_for_what_is_no_folder(tmp_path, monkeypatch):
     def download(name, revision, allow_patterns):
         asked.append((name, revision))
         assert not any("bin" in pattern for pattern in allow_patterns)
-        return str(GOLDEN / "mamba_tiny_hf")
+        return str(TINY)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     monkeypatch.chdir(tmp_path)
@@ -495,7 +519,7 @@ def test_offline_the_cache_is_used_and_nothing_else(tmp_path, monkeypatch):
     place = tmp_path / "models--some--model"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(commit)
-    shutil.copytree(GOLDEN / "mamba_tiny_hf", place / "snapshots" / commit)
+    shutil.copytree(TINY, place / "snapshots" / commit)
     assert MambaLM.from_pretrained("some/model").config.vocab_size == 96
 
 
@@ -540,7 +564,7 @@ def test_a_tokenizer_is_one_of_two_kinds():
 
 def test_a_checkpoint_without_tokenizer_says_so():
     with pytest.raises(ValueError, match="no tokenizer.json and no tokenizer.model"):
-        load_tokenizer(GOLDEN / "mamba_tiny_hf")
+        load_tokenizer(TINY)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])

@@ -49,7 +49,7 @@ class BaselineConfig:
             )
 
 
-class TokenModel(keras.Model):
+class TokenModel(generation.GenerationMixin, keras.Model):
     """Embedding, layers, normalization, tied output: what both baselines share.
 
     Args:
@@ -88,23 +88,7 @@ class TokenModel(keras.Model):
 
     def logits(self, h) -> tf.Tensor:
         """Returns the scores (..., V) of hidden vectors (..., E)."""
-        h = self.norm(h)
-        embeddings = tf.cast(self.embedding.embeddings, h.dtype)
-        return tf.matmul(h, embeddings, transpose_b=True)
-
-    def generate(
-        self, token_ids, max_new_tokens: int, **options
-    ) -> tf.Tensor:
-        """Continues each prompt; see `generation.generate`."""
-        return generation.generate(
-            self, token_ids, max_new_tokens, **options
-        )
-
-    def stream(self, token_ids, max_new_tokens: int, **options):
-        """Yields the continuation token by token; see `generation.stream`."""
-        return generation.stream(
-            self, token_ids, max_new_tokens, **options
-        )
+        return generation.tied_logits(self.norm(h), self.embedding)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.config.vocab_size)
@@ -156,7 +140,9 @@ class GRULM(TokenModel):
             cache: one (B, E) a layer, from an earlier part; none if None.
             last_only: whether to compute only the last token's logits, (B, V).
         """
-        token_ids = check_token_ids("token_ids", token_ids, "B L")
+        token_ids = check_token_ids(
+            "token_ids", token_ids, "B L", self.config.vocab_size
+        )
         if cache is None:
             cache = self.init_cache(tf.shape(token_ids)[0])
         h, after = self.embedding(token_ids), []  # (B, L, E)
@@ -170,7 +156,9 @@ class GRULM(TokenModel):
 
     def step(self, token_ids, cache):
         """Reads one token (B,): returns (logits (B, V), cache); cost O(B n_layers E^2)."""
-        token_ids = check_token_ids("token_ids", token_ids, "B")
+        token_ids = check_token_ids(
+            "token_ids", token_ids, "B", self.config.vocab_size
+        )
         logits, cache = self.prefill(token_ids[:, None], cache)
         return logits[:, 0], cache
 
@@ -326,7 +314,9 @@ class TransformerLM(TokenModel):
             cache: from an earlier part, with room for this one (`make_room`); none if None.
             last_only: whether to compute only the last token's logits, (B, V).
         """
-        token_ids = check_token_ids("token_ids", token_ids, "B L")
+        token_ids = check_token_ids(
+            "token_ids", token_ids, "B L", self.config.vocab_size
+        )
         L, E = tf.shape(token_ids)[1], self.config.d_model
         start = 0 if cache is None else cache.length
         h = self.embedding(token_ids)  # (B, L, E)
@@ -349,7 +339,9 @@ class TransformerLM(TokenModel):
 
     def step(self, token_ids, cache: KeysAndValues):
         """Reads one token (B,): returns (logits (B, V), cache); cost O(B n_layers E (S + E))."""
-        token_ids = check_token_ids("token_ids", token_ids, "B")
+        token_ids = check_token_ids(
+            "token_ids", token_ids, "B", self.config.vocab_size
+        )
         logits, cache = self.prefill(token_ids[:, None], cache)
         return logits[:, 0], cache
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -41,7 +42,7 @@ def sample_token(
         return tf.argmax(logits, axis=-1, output_type=tf.int32)  # (B,)
     logits = logits / temperature
     if top_k is None and top_p is None:
-        return _categorical(logits, seed)
+        return draw(logits, seed)
     # By rank, not by value: of equal logits only as many stay as asked for.
     ranked, tokens = tf.math.top_k(logits, logits.shape[-1])  # (B, V)
     if top_k is not None:
@@ -49,11 +50,12 @@ def sample_token(
     if top_p is not None:
         before = tf.cumsum(tf.nn.softmax(ranked), -1, exclusive=True)
         ranked = tf.where(before < top_p, ranked, -np.inf)  # (B, k)
-    drawn = _categorical(ranked, seed)  # (B,)
+    drawn = draw(ranked, seed)  # (B,)
     return tf.gather(tokens, drawn, batch_dims=1)
 
 
-def _categorical(logits, seed):
+def draw(logits, seed) -> tf.Tensor:
+    """Returns one token (B,) a row, from softmax of the scores (B, V)."""
     return tf.random.stateless_categorical(logits, 1, seed, tf.int32)[
         :, 0
     ]
@@ -108,16 +110,9 @@ def stream(
     max_new_tokens = check_positive_int(
         "max_new_tokens", max_new_tokens
     )
-    token_ids = check_token_ids("token_ids", token_ids, "B L")
-    vocab_size = lm.config.vocab_size
-    if (
-        tf.size(token_ids)
-        and not 0 <= np.min(token_ids) <= np.max(token_ids) < vocab_size
-    ):
-        raise ValueError(
-            f"`token_ids` must lie between 0 and vocab_size - 1 = {vocab_size - 1}. "
-            f"Received ids from {np.min(token_ids)} to {np.max(token_ids)}"
-        )
+    token_ids = check_token_ids(
+        "token_ids", token_ids, "B L", lm.config.vocab_size
+    )
     seed = random.getrandbits(31) if seed is None else seed
     return _tokens(
         lm,
@@ -194,3 +189,23 @@ def generate(
     return tf.concat(
         [prompt, tf.stack(new, axis=1)], axis=1
     )  # (B, L + new)
+
+
+class GenerationMixin:
+    """Writing, for models of tokens that have a `config`, `prefill` and `step`."""
+
+    def generate(
+        self, token_ids, max_new_tokens: int, **options
+    ) -> tf.Tensor:
+        """Continues each prompt; see `generation.generate` for the options."""
+        return generate(self, token_ids, max_new_tokens, **options)
+
+    def stream(self, token_ids, max_new_tokens: int, **options):
+        """Yields the continuation token by token, (B,) each; see `generation.stream`."""
+        return stream(self, token_ids, max_new_tokens, **options)
+
+
+def tied_logits(h, embedding: keras.layers.Embedding) -> tf.Tensor:
+    """Returns the score of each token, the product of (..., E) with its embedding: (..., V)."""
+    embeddings = tf.cast(embedding.embeddings, h.dtype)  # (V, E)
+    return tf.matmul(h, embeddings, transpose_b=True)  # (..., V)

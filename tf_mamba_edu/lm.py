@@ -20,7 +20,7 @@ Cache = list[
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
-class MambaLM(keras.Model):
+class MambaLM(generation.GenerationMixin, keras.Model):
     """Next-token model: embedding, residual Mamba blocks, RMSNorm, output layer.
 
     The architecture and initialization of the official code for arXiv 2312.00752 (section 3.4).
@@ -33,7 +33,8 @@ class MambaLM(keras.Model):
         **kwargs: name, dtype and so on, as for every Keras model.
 
     Raises:
-        ValueError: if token ids are not integers of shape (B, L) with L >= 1.
+        ValueError: if token ids are not integers of shape (B, L) with L >= 1, or (outside of
+            graphs) not below the vocabulary size.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class MambaLM(keras.Model):
         if tf.is_symbolic_tensor(token_ids):
             # On several devices Keras builds a model with the mean of their ids.
             token_ids = tf.cast(token_ids, tf.int32)
-        token_ids = check_token_ids("token_ids", token_ids, "B L")
+        token_ids = self._check("B L", token_ids)
         h = self._embed(token_ids)  # (B, L, E)
         for block in self.blocks:
             h = block(h)  # (B, L, E)
@@ -130,7 +131,7 @@ class MambaLM(keras.Model):
         Raises:
             ValueError: if token ids are not integers of shape (B, L) with L >= 1.
         """
-        token_ids = check_token_ids("token_ids", token_ids, "B L")
+        token_ids = self._check("B L", token_ids)
         h, cache = (
             self._embed(token_ids),
             cache or [None] * len(self.blocks),
@@ -156,7 +157,7 @@ class MambaLM(keras.Model):
         Raises:
             ValueError: if token ids are not integers of shape (B,).
         """
-        token_ids = check_token_ids("token_ids", token_ids, "B")
+        token_ids = self._check("B", token_ids)
         h, after = self._embed(token_ids), []  # (B, E)
         for block, state in zip(self.blocks, cache, strict=True):
             h, state = block.step(h, state)  # (B, E)
@@ -175,7 +176,7 @@ class MambaLM(keras.Model):
         Raises:
             ValueError: if token ids are not integers of shape (B, L) with L >= 1.
         """
-        token_ids = check_token_ids("token_ids", token_ids, "B L")
+        token_ids = self._check("B L", token_ids)
         h, deltas = self._embed(token_ids), []  # (B, L, E)
         for block in self.blocks:
             deltas.append(block.block.step_sizes(block.norm(h)))
@@ -240,18 +241,9 @@ class MambaLM(keras.Model):
             self, folder, tokenizer, dtype, shard_bytes, overwrite
         )
 
-    def generate(
-        self, token_ids, max_new_tokens: int, **options
-    ) -> tf.Tensor:
-        """Continues each prompt; see `generation.generate` for the options."""
-        return generation.generate(
-            self, token_ids, max_new_tokens, **options
-        )
-
-    def stream(self, token_ids, max_new_tokens: int, **options):
-        """Yields the continuation token by token, (B,) each; see `generation.stream`."""
-        return generation.stream(
-            self, token_ids, max_new_tokens, **options
+    def _check(self, symbols, token_ids):
+        return check_token_ids(
+            "token_ids", token_ids, symbols, self.config.vocab_size
         )
 
     def _embed(self, token_ids):
@@ -264,10 +256,7 @@ class MambaLM(keras.Model):
         h = self.norm(h)  # (..., E)
         if self.head is not None:
             return self.head(h)  # (..., V)
-        embeddings = tf.cast(
-            self.embedding.embeddings, h.dtype
-        )  # (V, E)
-        return tf.matmul(h, embeddings, transpose_b=True)  # (..., V)
+        return generation.tied_logits(h, self.embedding)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.config.vocab_size)

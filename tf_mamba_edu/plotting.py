@@ -90,3 +90,89 @@ def heat_map(ax, values, *, label: str, cmap: str = "viridis"):
     ax.grid(False)
     ax.figure.colorbar(image, ax=ax, label=label)
     return image
+
+
+# Boxes of each plan, from below: name -> (x, y, label); and which leads to which.
+BLOCK_PLANS = {
+    "H3": (
+        {
+            "u": (1, 0, "u"),
+            "q": (0, 1, "q"),
+            "k": (1, 1, "k"),
+            "v": (2, 1, "v"),
+            "shift": (1, 2, "shift"),
+            "kv": (1.5, 3, "×"),
+            "ssm": (1.5, 4, "SSM"),
+            "gate": (0.75, 5, "×"),
+            "out": (0.75, 6, "out"),
+        },
+        "u-q u-k u-v k-shift shift-kv v-kv kv-ssm ssm-gate q-gate gate-out",
+    ),
+    "gated MLP": (
+        {
+            "u": (1, 0, "u"),
+            "x": (0.4, 1, "widen"),
+            "z": (1.6, 1, "widen"),
+            "silu": (1.6, 4, "silu"),
+            "gate": (1, 5, "×"),
+            "out": (1, 6, "narrow"),
+        },
+        "u-x u-z z-silu silu-gate x-gate gate-out",
+    ),
+    "Mamba": (
+        {
+            "u": (1, 0, "u"),
+            "x": (0.4, 1, "widen"),
+            "z": (1.6, 1, "widen"),
+            "conv": (0.4, 2, "conv"),
+            "bend": (0.4, 3, "silu"),
+            "ssm": (0.4, 4, "SSM"),
+            "silu": (1.6, 4, "silu"),
+            "gate": (1, 5, "×"),
+            "out": (1, 6, "narrow"),
+        },
+        "u-x u-z x-conv conv-bend bend-ssm ssm-gate z-silu silu-gate gate-out",
+    ),
+}
+
+
+def draw_block_plan(ax, name: str) -> None:
+    """Draws a layer as boxes and arrows, its input below.
+
+    Args:
+        ax: matplotlib axes, which become bare.
+        name: "H3", "gated MLP" or "Mamba".
+    """
+    boxes, arrows = BLOCK_PLANS[name]
+    new = {"conv", "bend", "ssm", "shift"}
+    for box, (x, y, label) in boxes.items():
+        color = COLORS["gold"] if box in new else "#EEEEEE"
+        style = "circle" if label == "×" else "round"
+        ax.text(
+            x,
+            y,
+            label,
+            ha="center",
+            va="center",
+            fontsize=9,
+            bbox={
+                "boxstyle": f"{style},pad=0.3",
+                "fc": color,
+                "ec": "black",
+            },
+        )
+    for arrow in arrows.split():
+        start, end = (boxes[box][:2] for box in arrow.split("-"))
+        ax.annotate(
+            "",
+            end,
+            start,
+            arrowprops={
+                "arrowstyle": "->",
+                "shrinkA": 12,
+                "shrinkB": 12,
+                "color": "gray",
+            },
+        )
+    ax.set(xlim=(-0.6, 2.6), ylim=(-0.5, 6.6), title=name)
+    ax.axis("off")

@@ -10,6 +10,7 @@ import dataclasses
 import operator
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -32,6 +33,8 @@ from tf_mamba_edu.initializers import no_random_values
 from tf_mamba_edu.tokenizer import tokenizer_files
 from tf_mamba_edu.validation import check_positive_int
 
+# A checkpoint of random numbers that transformers wrote, with what it computed: expected.npz.
+TINY = Path(__file__).parent / "checkpoints" / "mamba_tiny_hf"
 SUPPORTED = ("mamba",)  # values of model_type
 
 # Our name of each size, and theirs.
@@ -102,16 +105,18 @@ def weight_map(lm) -> dict[str, tuple[keras.Variable, Layout]]:
     Args:
         lm: a `MambaLM`.
     """
-    found = _variables(lm, MODEL_WEIGHTS)
+    found = named_variables(lm, MODEL_WEIGHTS)
     for i, block in enumerate(lm.blocks):
-        of_block = _variables(block, BLOCK_WEIGHTS)
+        of_block = named_variables(block, BLOCK_WEIGHTS)
         for name, place in of_block.items():
             found[f"backbone.layers.{i}.{name}"] = place
     return found
 
 
-def _variables(layer, weights):
-    """Those that this layer has: some have no bias, no head."""
+def named_variables(
+    layer, weights: dict
+) -> dict[str, tuple[keras.Variable, Layout]]:
+    """Returns those of the named weights that a layer has: some have no bias, no head."""
     found = {}
     for theirs, (ours, layout) in weights.items():
         owner, _, name = ours.rpartition(".")
@@ -225,7 +230,7 @@ def check_tensors(
         f"missing: {name} {needed[name]}"
         for name in needed.keys() - stored.keys()
     ]
-    if config.tie_embeddings:  # transformers ignores it then
+    if config.tie_embeddings:  # may be there, see _check_tied
         needed["lm_head.weight"] = config.vocab_size, config.d_model
     for name, tensor in stored.items():
         if name not in needed:
@@ -258,12 +263,29 @@ def load(
         for name, tensor in read_headers(folder).items()
     }
     check_tensors(stored, config)
+    if config.tie_embeddings:
+        _check_tied(stored)
     policy = _policy(dtype, stored)
     with no_random_values():
         lm = model_class(config, method=method, dtype=policy)
     for name, (variable, layout) in weight_map(lm).items():
         _fill(variable, stored[name], layout)
     return lm
+
+
+def _check_tied(stored):
+    """Refuses a head that is said to be the embedding, and is not."""
+    embedding, head = "backbone.embeddings.weight", "lm_head.weight"
+    if head not in stored:
+        return
+    pairs = zip(
+        rows_of(stored[embedding]), rows_of(stored[head]), strict=True
+    )
+    if not all(np.array_equal(a, b) for (_, a), (_, b) in pairs):
+        raise ValueError(
+            f"{head} differs from {embedding}, but {CONFIG} says that they are the same "
+            "(tie_word_embeddings)"
+        )
 
 
 def _current(name):
@@ -305,6 +327,8 @@ def _fill(variable, tensor, layout):
             strides=np.ones_like(begin),
             value=part,
         )
+    # Such a write makes every later read of the variable a copy, until one says otherwise.
+    tf.raw_ops.DisableCopyOnRead(resource=target.handle)
 
 
 def save(

@@ -192,11 +192,17 @@ def check_positive_int(name: str, value) -> int:
     return int(value)
 
 
-def check_token_ids(name: str, value, symbols: str) -> tf.Tensor:
+def check_token_ids(
+    name: str, value, symbols: str, vocab_size: int | None = None
+) -> tf.Tensor:
     """Converts `value` to an int32 tensor of token ids with the axes `symbols`.
 
+    Ids outside of the vocabulary are found where the numbers are known, and so not in a graph.
+    (There a CPU raises an error of its own, a GPU takes a vector of zeros, and XLA another token.)
+
     Raises:
-        ValueError: if it is not made of integers, has another rank, or has length 0.
+        ValueError: if it is not made of integers, has another rank, has length 0, or an id is
+            not below vocab_size.
     """
     try:
         tensor = tf.convert_to_tensor(value)
@@ -218,6 +224,13 @@ def check_token_ids(name: str, value, symbols: str) -> tf.Tensor:
             f"`{name}` must hold at least one token a sequence. "
             f"Received: {name} of shape {tuple(tensor.shape)}"
         )
+    if vocab_size is not None and not tf.is_symbolic_tensor(tensor):
+        ids = tensor.numpy()
+        if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
+            raise ValueError(
+                f"`{name}` must lie between 0 and vocab_size - 1 = {vocab_size - 1}. "
+                f"Received ids from {ids.min()} to {ids.max()}"
+            )
     return tf.cast(tensor, tf.int32)
 
 

@@ -279,6 +279,85 @@
         return `round ${round} of ${rounds.length}: ${now} joins at once (orange: what was taken in), ${work} so far; ${done} of ${L} places done (blue)`;
       },
     },
+    count: {
+      title: "How the parameters of a block are divided",
+      height: 250,
+      sliders: [
+        { label: "width of the model E", min: 64, max: 2560, step: 64, value: 768 },
+        { label: "numbers of state N", min: 4, max: 128, step: 4, value: 16 },
+      ],
+      draw(svg, [E, N]) {
+        const D = 2 * E, R = Math.ceil(E / 16), K = 4;
+        const parts = [
+          ["in_proj", E * 2 * D], ["out_proj", D * E], ["x_proj", D * (R + 2 * N)],
+          ["dt_proj", R * D + D], ["A_log, D", D * N + D], ["conv", K * D + D], ["norm", E],
+        ];
+        const total = parts.reduce((sum, [, size]) => sum + size, 0);
+        const plot = axes(svg, { x: 50, y: 30, width: 490, height: 170 }, [0, 7], [0, 100], "", "share (%)");
+        parts.forEach(([name, size], i) => {
+          plot.bar(i + 0.5, 100 * size / total, 40, { fill: i < 2 ? BLUE : ORANGE });
+          plot.text(plot.x(i + 0.5), plot.y(0) + 18, name);
+          plot.text(plot.x(i + 0.5), plot.y(100 * size / total) - 6, (100 * size / total).toFixed(1));
+        });
+        return `${total.toLocaleString("en-US")} parameters a block`;
+      },
+    },
+    sampling: {
+      title: "What temperature and top_p leave of a distribution",
+      height: 250,
+      sliders: [
+        { label: "temperature", min: 0.1, max: 2, step: 0.05, value: 1 },
+        { label: "top_p", min: 0.05, max: 1, step: 0.05, value: 1 },
+      ],
+      draw(svg, [temperature, p]) {
+        const letters = ["a", "e", "h", "o", "t", "p", "u", "i", "l", "w"];
+        const scores = [2.9, 2.3, 1.9, 1.7, 1.2, 0.9, 0.4, 0.1, -0.8, -1.2];
+        const softmax = s => {
+          const e = s.map(v => Math.exp(v)), sum = e.reduce((a, b) => a + b, 0);
+          return e.map(v => v / sum);
+        };
+        const before = softmax(scores), bent = softmax(scores.map(v => v / temperature));
+        let sum = 0;
+        const kept = bent.map(v => { const stays = sum < p - 1e-12; sum += v; return stays ? v : 0; });
+        const rest = kept.reduce((a, b) => a + b, 0), count = kept.filter(v => v > 0).length;
+        const plot = axes(svg, { x: 50, y: 30, width: 490, height: 170 }, [0, 10], [0, 1], "", "probability: before (gray), after (blue)");
+        letters.forEach((letter, i) => {
+          plot.bar(i + 0.4, before[i], 16, { fill: GRAY });
+          plot.bar(i + 0.7, kept[i] / rest, 16, { fill: BLUE });
+          plot.text(plot.x(i + 0.55), plot.y(0) + 18, letter);
+        });
+        return `${count} of 10 letters can still be drawn; the likeliest has ${(100 * kept[0] / rest).toFixed(0)} %`;
+      },
+    },
+    memory: {
+      title: "Memory of weights, of states, and of a Transformer's cache",
+      height: 230,
+      sliders: [
+        { label: "model (1: 130m, 2: 370m, 3: 790m, 4: 1.4b, 5: 2.8b)", min: 1, max: 5, step: 1, value: 1 },
+        { label: "bytes of a number", min: 1, max: 4, step: 1, value: 4 },
+        { label: "texts at once", min: 1, max: 64, step: 1, value: 1 },
+        { label: "thousands of tokens in each", min: 1, max: 128, step: 1, value: 32 },
+      ],
+      draw(svg, [model, size, texts, tokens]) {
+        const [name, E, layers] = [["130m", 768, 24], ["370m", 1024, 48], ["790m", 1536, 48], ["1.4b", 2048, 48], ["2.8b", 2560, 64]][model - 1];
+        const D = 2 * E, R = Math.ceil(E / 16);
+        const block = E * 2 * D + D * E + D * (R + 32) + R * D + D + D * 17 + 5 * D + E;
+        const GB = 1e9, bars = [
+          ["weights", (layers * block + E + 50280 * E) * size / GB, BLUE],
+          ["states", texts * layers * D * 19 * 4 / GB, GREEN],
+          ["cache of a Transformer", texts * tokens * 1000 * layers / 2 * 2 * E * size / GB, ORANGE],
+        ];
+        const log = v => Math.log10(Math.max(v, 1e-3));
+        const plot = axes(svg, { x: 50, y: 30, width: 490, height: 150 }, [0, 3], [-3, 4], "", "GB, powers of ten");
+        bars.forEach(([label, value, fill], i) => {
+          const top = plot.y(log(value));
+          element("rect", { x: plot.x(i + 0.5) - 45, y: top, width: 90, height: plot.y(-3) - top, fill }, svg);
+          plot.text(plot.x(i + 0.5), plot.y(-3) + 18, label);
+          plot.text(plot.x(i + 0.5), top - 6, value < 1 ? (1000 * value).toFixed(0) + " MB" : value.toFixed(1) + " GB");
+        });
+        return `${name}: ${texts} text${texts > 1 ? "s" : ""} of ${tokens},000 tokens. States stay float32; a Transformer of the same size has half as many layers.`;
+      },
+    },
   };
 
   let count = 0;

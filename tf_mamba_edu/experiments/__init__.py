@@ -4,7 +4,7 @@ EXPERIMENTS = {  # name -> module, function, what it is
     "block_parts": (
         "block_parts",
         "main",
-        "chapter 09: the block with one part missing (45 runs of half a minute)",
+        "chapter 09: the block with one part missing, on two tests (90 runs of half a minute)",
     ),
     "delay": (
         "delay",

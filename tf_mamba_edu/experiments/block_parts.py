@@ -1,4 +1,8 @@
-"""Chapter 09: what each part of the block is worth. Models of letters, with one part missing."""
+"""Chapter 09: what each part of the block is worth: small models with one part missing.
+
+Two tests: a text of letters, most of which the last few letters tell, and induction (chapter 06),
+which cannot be answered without a memory.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,15 @@ from tf_mamba_edu.convolution import CausalConv1D
 from tf_mamba_edu.datasets import king_james_bible
 from tf_mamba_edu.experiments.letters import ALPHABET, encode
 from tf_mamba_edu.experiments.store import Results, complete
+from tf_mamba_edu.experiments.token_models import (
+    Stage,
+    accuracy,
+    compile_for,
+)
+from tf_mamba_edu.experiments.token_models import train as train_on
 from tf_mamba_edu.initializers import symmetric_uniform
 from tf_mamba_edu.selective import SelectiveSSM
+from tf_mamba_edu.tasks import InductionHeads
 from tf_mamba_edu.training import (
     consecutive_windows,
     make_optimizer,
@@ -25,6 +36,9 @@ from tf_mamba_edu.training import (
 WIDTH, LAYERS = 64, 2  # E and blocks
 LENGTH, BATCH_SIZE, STEPS = 128, 16, 600
 HELD_OUT = 512  # windows
+RECALL = InductionHeads(vocab_size=16)
+STAGE = Stage(length=32, steps=300, batch_size=64)
+TEST_LENGTH, SEQUENCES = 256, 512
 SEEDS = (0, 1, 2)
 
 
@@ -149,16 +163,16 @@ VARIANTS = {  # name -> what is switched
 }
 
 
-def letter_model(seed: int = 0, **switches) -> keras.Model:
-    """Builds a model of letters from blocks with these switches."""
+def small_model(vocab_size: int, seed: int, **switches) -> keras.Model:
+    """Builds a model of tokens from blocks with these switches."""
     keras.utils.set_random_seed(seed)
     ids = keras.Input((None,), dtype="int32")
     normal = keras.initializers.RandomNormal(stddev=0.02)
-    h = keras.layers.Embedding(len(ALPHABET), WIDTH, normal)(ids)
+    h = keras.layers.Embedding(vocab_size, WIDTH, normal)(ids)
     for _ in range(LAYERS):
         h = SwitchedBlock(**switches)(h)  # (B, L, E)
     h = keras.layers.RMSNormalization(epsilon=1e-5)(h)
-    head = keras.layers.Dense(len(ALPHABET), use_bias=False)
+    head = keras.layers.Dense(vocab_size, use_bias=False)
     return keras.Model(ids, head(h))  # (B, L, V)
 
 
@@ -175,9 +189,9 @@ def letters() -> tuple[list[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     )
 
 
-def train(name: str, seed: int, steps: int = STEPS) -> dict:
-    """Trains one variant; returns bits per letter on held-out text, and its parameters."""
-    model = letter_model(seed, **VARIANTS[name])
+def on_letters(name: str, seed: int, steps: int = STEPS) -> dict:
+    """Trains one variant on text; returns bits per letter on held-out text."""
+    model = small_model(len(ALPHABET), seed, **VARIANTS[name])
     passages, (x, y) = letters()
     model.compile(
         make_optimizer(4e-3, steps),
@@ -189,6 +203,7 @@ def train(name: str, seed: int, steps: int = STEPS) -> dict:
     )
     loss = model.evaluate(x, y, batch_size=32, verbose=0)
     return {
+        "test": "letters",
         "variant": name,
         "seed": seed,
         "steps": steps,
@@ -198,15 +213,44 @@ def train(name: str, seed: int, steps: int = STEPS) -> dict:
     }
 
 
+def on_recall(name: str, seed: int, stage: Stage = STAGE) -> dict:
+    """Trains one variant on short induction; returns shares of right answers by length."""
+    model = small_model(RECALL.vocab_size, seed, **VARIANTS[name])
+    compile_for(
+        model, 6e-3, stage.steps, warmup_steps=50, label_smoothing=0.2
+    )
+    history = train_on(model, RECALL, [stage], seed=seed, verbose=False)
+    return {
+        "test": "recall",
+        "variant": name,
+        "seed": seed,
+        "steps": stage.steps,
+        "parameters": model.count_params(),
+        "training_loss": history[-1]["loss"],
+        "accuracy": {
+            str(length): accuracy(
+                model, RECALL, length, sequences=SEQUENCES, seed=20_000
+            )["tokens"]
+            for length in (stage.length, TEST_LENGTH)
+        },
+    }
+
+
+TESTS = {"letters": on_letters, "recall": on_recall}
+
+
 def main(folder: Path | None = None) -> Results:
-    """Trains all variants, each with three seeds, unless they are stored already."""
+    """Trains all variants on both tests, each with three seeds, unless they are stored."""
     results = Results("block_parts", folder)
     complete(
         results,
         {
-            f"{name}, seed {seed}": functools.partial(train, name, seed)
+            f"{test}: {name}, seed {seed}": functools.partial(
+                run, name, seed
+            )
             for seed in SEEDS
             for name in VARIANTS
+            for test, run in TESTS.items()
         },
     )
     return results
