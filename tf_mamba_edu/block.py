@@ -160,7 +160,7 @@ class MambaBlock(SequenceLayer):
     def call(
         self, u, initial_state=None, return_state=False, mask=None
     ):
-        """Runs the block on (B, L, E); returns y (B, L, E), or (y, `BlockState`).
+        """Runs the block on (B, L, E): y (B, L, E), or (y, BlockState).
 
         Positions that a mask (B, L) hides leave the state as it is: padding at the start or the
         end of a text changes neither the outputs at its words nor the state after it. Outputs at
@@ -329,7 +329,7 @@ class ResidualBlock(SequenceLayer):
     def call(
         self, x, initial_state=None, return_state=False, mask=None
     ):
-        """Runs the layer on (B, L, E); returns y (B, L, E), or (y, `BlockState`).
+        """Runs the layer on (B, L, E): y (B, L, E), or (y, BlockState).
 
         What a mask (B, L) does: see `MambaBlock`.
         """

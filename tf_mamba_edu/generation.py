@@ -20,7 +20,9 @@ from tf_mamba_edu.validation import (
 def sample_token(
     logits, seed, temperature=1.0, top_k=None, top_p=None
 ) -> tf.Tensor:
-    """Draws one token per row from softmax(logits / temperature), cut to the likeliest ones.
+    """Draws one token a row from softmax(logits / temperature).
+
+    All but the likeliest tokens can be cut off before.
 
     Args:
         logits: (B, V) scores.
@@ -43,7 +45,7 @@ def sample_token(
     logits = logits / temperature
     if top_k is None and top_p is None:
         return draw(logits, seed)
-    # By rank, not by value: of equal logits only as many stay as asked for.
+    # By rank, not by value: of equal logits only k stay.
     ranked, tokens = tf.math.top_k(logits, logits.shape[-1])  # (B, V)
     if top_k is not None:
         ranked = ranked[:, :top_k]  # (B, k)

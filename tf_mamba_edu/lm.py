@@ -101,9 +101,12 @@ class MambaLM(generation.GenerationMixin, keras.Model):
         self.built = True
 
     def call(self, token_ids):
-        """Returns logits (B, L, V) for token ids (B, L); position t predicts token t + 1."""
+        """Returns logits (B, L, V) for token ids (B, L).
+
+        Those at position t predict token t + 1.
+        """
         if tf.is_symbolic_tensor(token_ids):
-            # On several devices Keras builds a model with the mean of their ids.
+            # Of several devices Keras takes the mean of their ids.
             token_ids = tf.cast(token_ids, tf.int32)
         token_ids = self._check("B L", token_ids)
         h = self._embed(token_ids)  # (B, L, E)
@@ -145,7 +148,7 @@ class MambaLM(generation.GenerationMixin, keras.Model):
         return self._logits(h[:, -1] if last_only else h), after
 
     def step(self, token_ids, cache: Cache) -> tuple[tf.Tensor, Cache]:
-        """Reads one token: its cost does not depend on how many came before.
+        """Reads one token, at the same cost however many came before.
 
         Args:
             token_ids: (B,) integers.

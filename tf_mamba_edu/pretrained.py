@@ -100,7 +100,7 @@ BLOCK_WEIGHTS = {
 
 
 def weight_map(lm) -> dict[str, tuple[keras.Variable, Layout]]:
-    """Returns, for each name in a checkpoint, the model's variable and its layout.
+    """Returns our variable and its layout for each of their names.
 
     Args:
         lm: a `MambaLM`.

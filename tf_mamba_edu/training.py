@@ -40,9 +40,10 @@ def make_optimizer(
     weight_decay: float = 0.1,
     final_fraction: float = 0.05,
 ) -> MambaAdamW:
-    """Returns the recipe of arXiv 2312.00752, appendix E.2: AdamW, clipping, warm-up, cosine.
+    """Returns AdamW with clipping, warm-up and a cosine schedule.
 
-    betas are (0.9, 0.95) and the global gradient norm is clipped to 1.
+    The recipe of arXiv 2312.00752, appendix E.2: betas are (0.9, 0.95), and the global gradient
+    norm is clipped to 1.
 
     Args:
         learning_rate: the highest, reached after the warm-up.
@@ -63,8 +64,8 @@ def make_optimizer(
     )
     if not 0 <= warmup_steps < steps:
         raise ValueError(
-            f"`warmup_steps` must lie between 0 and steps - 1 = {steps - 1}. "
-            f"Received: warmup_steps={warmup_steps}"
+            "`warmup_steps` must lie between 0 and steps - 1 = "
+            f"{steps - 1}. Received: warmup_steps={warmup_steps}"
         )
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else learning_rate,
