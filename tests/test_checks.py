@@ -5,6 +5,7 @@ New check modules are found by themselves.
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -19,8 +20,11 @@ from tf_mamba_edu.checks import (
     Check,
     Mistake,
     NotYet,
+    block,
+    checkpoints,
     hardware,
     hippo,
+    language_model,
     lti,
     parallel_scan,
     selectivity,
@@ -87,6 +91,9 @@ def test_every_chapter_with_exercises_has_checks():
         "selectivity",
         "parallel_scan",
         "hardware",
+        "block",
+        "language_model",
+        "checkpoints",
     }
     assert {case.id.split(".")[0] for case in CHECKS} >= chapters
     assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 6 * len(chapters)
@@ -406,13 +413,19 @@ def test_a_batch_may_be_run_at_once():
         ("05_hippo_and_s4d", hippo.check_online_memory),
         ("06_selectivity", selectivity.check_state_after),
         ("07_parallel_scan", parallel_scan.check_scanned),
+        ("09_mamba_block", block.check_residual_block),
+        ("10_language_model", language_model.check_write),
+        ("11_pretrained", checkpoints.check_convert),
     ],
 )
 def test_the_code_given_in_the_sheet_has_both_bugs(sheet, check):
     text = (Path(__file__).parents[1] / "solutions" / f"{sheet}.md").read_text("utf-8")
     given = re.search(r"^:tags: \[exercise-only\]\n\n(def .*?)^```", text, re.M | re.S)
+    silu = re.search(r"^(def silu.*?)^```", text, re.M | re.S)
     helper = re.search(r"^def (exact_step|states_before)\b.*?^```", text, re.M | re.S)
     space = {"np": np, "scipy": scipy, "legs": legs}
+    if silu:
+        exec(silu[1], space)
     exec((helper[0][:-3] if helper else "") + given[1], space)
     message = refused_politely(check, space[check.name])
     assert "both bugs are still there" in message
@@ -990,3 +1003,79 @@ def test_a_mistake_that_is_itself_broken_or_of_another_shape_does_no_harm():
     assert "off by" in problem(check, lambda x: 5 * x)
     assert "y has shape (), it should be (3,)." in problem(check, lambda x: x[1])
     assert "this one has another shape." in problem(check, lambda x: x[0])
+
+
+# Chapter 10: answers that are right, and read too much
+
+
+def writes_by_reading_everything(prefill, step, prompt, n):
+    text = list(prompt)
+    for _ in range(n):
+        text.append(int(np.argmax(prefill(np.array(text))[0])))
+    return np.array(text[len(prompt) :])
+
+
+def writes_from_the_last_token_but_one(prefill, step, prompt, n):
+    _, cache = prefill(prompt[:-1])
+    token, text = prompt[-1], []
+    for _ in range(n):
+        logits, cache = step(token, cache)
+        token = np.argmax(logits)
+        text.append(token)
+    return np.array(text)
+
+
+def test_a_writer_that_reads_all_again_for_each_token_is_told_so():
+    message = refused_politely(language_model.check_write, writes_by_reading_everything)
+    assert "the text is right, but" in message and "are enough" in message
+    language_model.check_write(writes_from_the_last_token_but_one)
+
+
+def writes_for_ever(prefill, step, prompt, n):
+    logits, cache = prefill(prompt)
+    while True:
+        logits, cache = step(np.argmax(logits), cache)
+
+
+def test_a_writer_that_never_ends_is_stopped():
+    message = refused_politely(language_model.check_write, writes_for_ever)
+    assert "does your loop end?" in message
+
+
+# Chapter 11: readers that crash
+
+
+def read_with(order="little", remark=True, kind=None):
+    """A reader of safetensors with a mistake."""
+
+    def read_tensors(data):
+        length = int.from_bytes(data[:8], order)
+        header = json.loads(data[8 : 8 + length])
+        if remark:
+            header.pop("__metadata__", None)
+        found = {}
+        for name, entry in header.items():
+            start, end = (8 + length + n for n in entry["data_offsets"])
+            if (kind or entry["dtype"]) == "BF16":
+                bits = np.frombuffer(data[start:end], "<u2").astype("<u4")
+                numbers = (bits << 16).view("<f4")
+            else:
+                numbers = np.frombuffer(data[start:end], "<f4")
+            found[name] = numbers.reshape(entry["shape"])
+        return found
+
+    return read_tensors
+
+
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ({"order": "big"}, "smallest byte first"),
+        ({"remark": False}, "__metadata__"),
+        ({"kind": "F32"}, "bytes"),
+    ],
+)
+def test_a_reader_that_crashes_is_told_why(changes, word):
+    checkpoints.check_read_tensors(read_with())
+    message = refused_politely(checkpoints.check_read_tensors, read_with(**changes))
+    assert word in message, message

@@ -325,8 +325,14 @@ def test_a_bad_setting_is_named(changes, message):
         (np.array([["a"]]), "`token_ids` must hold integer token ids. Received: .* dtype string"),
         (np.ones(3, int), r"`token_ids` must have 2 axes, \(B, L\). Received: .* shape \(3,\)"),
         (np.ones((2, 0), int), r"`token_ids` must hold at least one token.* shape \(2, 0\)"),
-        (np.array([[3, V]]), "`token_ids` must lie between 0 and vocab_size - 1 = 10. .* from 3 to 11"),
-        (np.array([[-1, 2]]), "`token_ids` must lie between 0 and vocab_size - 1 = 10. .* from -1 to 2"),
+        (
+            np.array([[3, V]]),
+            "`token_ids` must lie between 0 and vocab_size - 1 = 10. .* from 3 to 11",
+        ),
+        (
+            np.array([[-1, 2]]),
+            "`token_ids` must lie between 0 and vocab_size - 1 = 10. .* from -1 to 2",
+        ),
         (np.array([[2**32]]), "`token_ids` must lie between 0 and .* from 4294967296 to 42949"),
     ],
 )

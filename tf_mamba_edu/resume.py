@@ -72,12 +72,12 @@ def fit_resumable(
         ).history
         for name, values in logs.items():
             history.setdefault(name, []).append(float(values[-1]))
-        _store(model, folder, epoch + 1, history)
+        store(model, folder, epoch + 1, history)
     return {name: values[:epochs] for name, values in history.items()}
 
 
-def _random_states(model):
-    """The states of dropout and the like, which Keras does not count among the weights."""
+def random_states(model: keras.Model) -> list[keras.Variable]:
+    """Returns the states of dropout and the like, which Keras does not count among the weights."""
     known = {id(v) for v in model.weights}
     return [
         v
@@ -87,15 +87,15 @@ def _random_states(model):
     ]
 
 
-def _states(folder):
-    """The complete states, by epoch."""
+def states_in(folder: Path) -> dict[int, Path]:
+    """Returns the complete states by epoch."""
     found = ((STATE.fullmatch(p.name), p) for p in folder.iterdir())
     return {int(m[1]): p for m, p in found if m}
 
 
 def _restore(model, folder):
     """Loads the last state; returns how many epochs it has, and what they measured."""
-    states = _states(folder)
+    states = states_in(folder)
     if not states:
         return 0, {}
     epoch = max(states)
@@ -104,7 +104,7 @@ def _restore(model, folder):
         text = (folder / f"epoch-{epoch}.json").read_text("utf-8")
         content = json.loads(text)
         for variable, value in zip(
-            _random_states(model), content["random_states"], strict=True
+            random_states(model), content["random_states"], strict=True
         ):
             variable.assign(value)
     except Exception as error:  # of many kinds: h5py's, Keras', json's
@@ -114,22 +114,21 @@ def _restore(model, folder):
     return epoch, content["history"]
 
 
-def _store(model, folder, epoch, history):
-    """Writes beside, then renames: first what was measured, then the weights, which count."""
-    before = _states(folder)
-    measured, weights = (
-        folder / f"epoch-{epoch}.json",
-        folder / f"epoch-{epoch}.weights.h5",
-    )
+def store(model, folder, epoch, history) -> None:
+    """Writes beside, then renames: first measurements, then weights."""
+    before = states_in(folder)
+    state = folder / f"epoch-{epoch}"
     try:
         unfinished = folder / "unfinished.json"
-        random = [v.numpy().tolist() for v in _random_states(model)]
+        random = [v.numpy().tolist() for v in random_states(model)]
         content = {"history": history, "random_states": random}
         unfinished.write_text(json.dumps(content), "utf-8")
-        os.replace(unfinished, measured)
+        flush(unfinished)
+        os.replace(unfinished, f"{state}.json")
         unfinished = folder / "unfinished.weights.h5"
         model.save_weights(unfinished, overwrite=True)
-        os.replace(unfinished, weights)
+        flush(unfinished)
+        os.replace(unfinished, f"{state}.weights.h5")
     except OSError as error:
         raise ValueError(
             f"{folder} cannot be written: {error}"
@@ -138,3 +137,9 @@ def _store(model, folder, epoch, history):
         if old != epoch:
             path.unlink()
             (folder / f"epoch-{old}.json").unlink(missing_ok=True)
+
+
+def flush(file: Path) -> None:
+    """Waits until a file is on the disk, and not only promised."""
+    with open(file, "rb+") as opened:
+        os.fsync(opened.fileno())

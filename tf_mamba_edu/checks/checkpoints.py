@@ -119,7 +119,8 @@ check_count_tensors = Check(
         ),
         Mistake(
             lambda *case: _count(*case, block=8),
-            "one too few in each block: it has a norm of its own, in front of in_proj.",
+            "one too few in each block. Is the norm among them that stands in front of in_proj? And the "
+            "bias of dt_proj, which is there whatever `bias` says?",
         ),
         Mistake(
             lambda *case: _count(*case, block=7),

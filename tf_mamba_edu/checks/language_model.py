@@ -342,14 +342,6 @@ def _loop_case(rng):
     return toy.prefill, toy.step, rng.integers(0, V, L), n
 
 
-def _written(prefill, step, prompt, n):
-    """Reads everything again for each token."""
-    text = list(prompt)
-    for _ in range(n):
-        text.append(np.argmax(prefill(text)[0]))
-    return np.array(text[len(prompt) :])
-
-
 def _loop(
     prefill,
     step,
@@ -373,9 +365,41 @@ def _loop(
     return np.array(text[lost:])
 
 
-check_write = Check(
+@dataclass(frozen=True)
+class _WritingCheck(Check):
+    """A check that, when the text is right, also counts the tokens read."""
+
+    def _problem(self, answer) -> str | None:
+        return super()._problem(answer) or self._too_many(answer)
+
+    def _too_many(self, answer) -> str | None:
+        for prefill, step, prompt, n in self._arguments():
+            count = 0
+
+            def read_all(ids, prefill=prefill):
+                nonlocal count
+                count += np.size(ids)
+                return prefill(ids)
+
+            def read_one(token, cache, step=step):
+                nonlocal count
+                count += 1
+                return step(token, cache)
+
+            _raw_result(answer, (read_all, read_one, prompt, n))
+            enough = len(prompt) + n
+            if count > enough + 1:
+                return (
+                    f"the text is right, but {count} tokens are read for a prompt of {len(prompt)} "
+                    f"and {n} new ones: the same again and again. {enough} are enough, if each "
+                    "step goes on from the cache of the one before."
+                )
+        return None
+
+
+check_write = _WritingCheck(
     name="write",
-    spec=_written,
+    spec=_loop,
     outputs=("text",),
     cases=_loop_case,
     tolerance=1e-6,
