@@ -127,7 +127,7 @@ class CausalConv1D(SequenceLayer):
 # of the library, though fast op by op, is slower still where the whole model is compiled.)
 @tf.function(jit_compile=True, reduce_retracing=True)
 def windowed_sum(padded, kernel, K):
-    """Returns (B, L, D), at t the sum over k of kernel_k padded_{t+k}."""
+    """Returns (B, L, D): at t, the sum of kernel_k padded_{t+k}."""
     return sum(
         padded[:, k : k + 1 - K or None] * kernel[k] for k in range(K)
     )  # (B, L, D)
