@@ -333,7 +333,7 @@
       title: "Memory of weights, of states, and of a Transformer's cache",
       height: 230,
       sliders: [
-        { label: "model (1: 130m, 2: 370m, 3: 790m, 4: 1.4b, 5: 2.8b)", min: 1, max: 5, step: 1, value: 1 },
+        { label: "model, 130m to 2.8b", min: 1, max: 5, step: 1, value: 1 },
         { label: "bytes of a number", min: 1, max: 4, step: 1, value: 4 },
         { label: "texts at once", min: 1, max: 64, step: 1, value: 1 },
         { label: "thousands of tokens in each", min: 1, max: 128, step: 1, value: 32 },
@@ -342,18 +342,17 @@
         const [name, E, layers] = [["130m", 768, 24], ["370m", 1024, 48], ["790m", 1536, 48], ["1.4b", 2048, 48], ["2.8b", 2560, 64]][model - 1];
         const D = 2 * E, R = Math.ceil(E / 16);
         const block = E * 2 * D + D * E + D * (R + 32) + R * D + D + D * 17 + 5 * D + E;
-        const GB = 1e9, bars = [
-          ["weights", (layers * block + E + 50280 * E) * size / GB, BLUE],
-          ["states", texts * layers * D * 19 * 4 / GB, GREEN],
-          ["cache of a Transformer", texts * tokens * 1000 * layers / 2 * 2 * E * size / GB, ORANGE],
+        const MB = 1e6, bars = [
+          ["weights", (layers * block + E + 50280 * E) * size / MB, BLUE],
+          ["states", texts * layers * D * 19 * 4 / MB, GREEN],
+          ["cache of a Transformer", texts * tokens * 1000 * layers / 2 * 2 * E * size / MB, ORANGE],
         ];
-        const log = v => Math.log10(Math.max(v, 1e-3));
-        const plot = axes(svg, { x: 50, y: 30, width: 490, height: 150 }, [0, 3], [-3, 4], "", "GB, powers of ten");
+        const plot = axes(svg, { x: 50, y: 30, width: 490, height: 150 }, [0, 3], [0, 8], "", "MB, powers of ten");
         bars.forEach(([label, value, fill], i) => {
-          const top = plot.y(log(value));
-          element("rect", { x: plot.x(i + 0.5) - 45, y: top, width: 90, height: plot.y(-3) - top, fill }, svg);
-          plot.text(plot.x(i + 0.5), plot.y(-3) + 18, label);
-          plot.text(plot.x(i + 0.5), top - 6, value < 1 ? (1000 * value).toFixed(0) + " MB" : value.toFixed(1) + " GB");
+          const height = Math.log10(Math.max(value, 1));
+          plot.bar(i + 0.5, height, 90, { fill });
+          plot.text(plot.x(i + 0.5), plot.y(0) + 18, label);
+          plot.text(plot.x(i + 0.5), plot.y(height) - 6, value < 1000 ? value.toFixed(0) + " MB" : (value / 1000).toFixed(1) + " GB");
         });
         return `${name}: ${texts} text${texts > 1 ? "s" : ""} of ${tokens},000 tokens. States stay float32; a Transformer of the same size has half as many layers.`;
       },

@@ -119,7 +119,7 @@ check_count_tensors = Check(
         ),
         Mistake(
             lambda *case: _count(*case, block=8),
-            "one too few in each block. Is the norm among them that stands in front of in_proj? And the "
+            "one too few in each block. Is the norm in front of in_proj among them? And the "
             "bias of dt_proj, which is there whatever `bias` says?",
         ),
         Mistake(
