@@ -144,9 +144,9 @@ def draw_block_plan(ax, name: str) -> None:
         name: "H3", "gated MLP" or "Mamba".
     """
     boxes, arrows = BLOCK_PLANS[name]
-    new = {"conv", "bend", "ssm", "shift"}
+    over_time = {"conv", "ssm", "shift"}
     for box, (x, y, label) in boxes.items():
-        color = COLORS["gold"] if box in new else "#EEEEEE"
+        color = COLORS["gold"] if box in over_time else "#EEEEEE"
         style = "circle" if label == "×" else "round"
         ax.text(
             x,

@@ -10,10 +10,12 @@ from tf_mamba_edu.checks.core import Check, Mistake, turn_of
 
 
 def _budget_case(rng):
+    """In turn exactly enough for a width, and one number too few for the next."""
     n_layers, V = int(rng.integers(1, 9)), int(rng.integers(200, 4000))
     width = 16 * int(rng.integers(6, 30))
-    budget = _parameters(width, n_layers, V)
-    return budget + int(rng.integers(5000, 9000)), n_layers, V
+    if turn_of(rng) % 2:
+        return _parameters(width + 16, n_layers, V) - 1, n_layers, V
+    return _parameters(width, n_layers, V), n_layers, V
 
 
 def _parameters(
@@ -33,9 +35,9 @@ def _parameters(
     return n_layers * block + outside
 
 
-def _widest(budget, n_layers, V, above=False, **parts):
+def _widest(budget, n_layers, V, above=False, less=0, **parts):
     E = 16
-    while _parameters(E + 16, n_layers, V, **parts) <= budget:
+    while _parameters(E + 16, n_layers, V, **parts) <= budget - less:
         E += 16
     return E + 16 * above
 
@@ -60,6 +62,17 @@ check_widest = Check(
         Mistake(
             lambda *case: _widest(*case, embedding=False),
             "too wide: the embedding is missing, V E numbers.",
+        ),
+        Mistake(
+            lambda *case: _widest(*case, norms=False),
+            "one step too wide where the budget is just not enough: something small is missing in "
+            "your count. A block has a norm, biases of convolution and Delta, A_log and D; and one "
+            "more norm stands at the end.",
+        ),
+        Mistake(
+            lambda *case: _widest(*case, less=1),
+            "too narrow where the budget is used up to the last number: as many as the budget "
+            "still fit.",
         ),
         Mistake(
             lambda budget, n_layers, V: _widest(budget, 1, V),
