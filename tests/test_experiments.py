@@ -27,7 +27,15 @@ import pytest
 import tensorflow as tf
 
 from tf_mamba_edu import S4D, MambaConfig, MambaLM, SelectiveSSM
-from tf_mamba_edu.experiments import EXPERIMENTS, delay, induction, letters, selectivity, store
+from tf_mamba_edu.experiments import (
+    EXPERIMENTS,
+    block_parts,
+    delay,
+    induction,
+    letters,
+    selectivity,
+    store,
+)
 from tf_mamba_edu.experiments.selectivity import SELECTIVE, PartlySelectiveSSM
 from tf_mamba_edu.experiments.store import Results, complete, sha256_of
 from tf_mamba_edu.experiments.token_models import (
@@ -1368,6 +1376,10 @@ def test_stored_runs_have_the_length_that_the_script_has_now(path):
             assert run["history"][-1]["step"] == last <= induction.STAGE.steps
             enough = run["curve"][str(last)] >= induction.ENOUGH
             assert enough or last == induction.STAGE.steps
+        elif path.stem == "block_parts":
+            wanted = {"letters": block_parts.STEPS, "recall": block_parts.STAGE.steps}
+            assert run["steps"] == wanted[run["test"]]
+            assert name == f"{run['test']}: {run['variant']}-{run['seed']}"
         else:
             ablation, at_once = path.stem == "selection_ablation", "at once" in name
             stages = selectivity.ABLATION_STAGES if ablation else selectivity.STAGES
@@ -1383,7 +1395,7 @@ def test_stored_runs_have_the_length_that_the_script_has_now(path):
 @stored_files
 def test_stored_weights_are_whole(path):
     content = content_of(path)
-    stores = path.stem not in ("selection_ablation", "induction")
+    stores = path.stem not in ("selection_ablation", "induction", "block_parts")
     for name, checksum in content["sha256"].items():
         assert sha256_of(path.with_name(name)) == checksum, name
     assert {stored_run(path, name) for name in content["sha256"]} == {

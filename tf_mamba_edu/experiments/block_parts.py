@@ -245,9 +245,7 @@ def main(folder: Path | None = None) -> Results:
     complete(
         results,
         {
-            f"{test}: {name}, seed {seed}": functools.partial(
-                run, name, seed
-            )
+            f"{test}: {name}-{seed}": functools.partial(run, name, seed)
             for seed in SEEDS
             for name in VARIANTS
             for test, run in TESTS.items()
