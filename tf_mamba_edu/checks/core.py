@@ -56,6 +56,7 @@ class Check:
         cases: from a random generator to the arguments of one random case; None for a value.
         mistakes: likely wrong answers, the likeliest first.
         tolerance: largest error allowed, relative to the largest value.
+        cost: from a right answer and the cases to what is wrong with its cost, or None.
     """
 
     name: str
@@ -65,6 +66,9 @@ class Check:
     cases: Callable[[np.random.Generator], tuple] | None = None
     mistakes: Sequence[Mistake] = ()
     tolerance: float = 1e-3
+    cost: Callable[[Callable, Sequence[tuple]], str | None] | None = (
+        None
+    )
 
     def __call__(self, answer) -> None:
         """Prints a line if the answer is right, raises `NotYet` with a hint if not."""
@@ -109,7 +113,7 @@ class Check:
             for g, w in zip(got, want, strict=True)
         ]
         if not any(problems):
-            return None
+            return self.cost(answer, arguments) if self.cost else None
         for mistake in self.mistakes:
             wrong = [
                 _raw_result(mistake.answer, args) for args in arguments
@@ -148,6 +152,35 @@ class Check:
                     return f"{float(value):.4g} is too {'large' if value > right else 'small'}."
                 return f"{name} is off by up to {error:.3g} where its values go up to {scale:.3g}."
         return None
+
+
+class SeesInfinity(Check):
+    """A check that knows a mistake also by where it ends in infinity or nan."""
+
+    def _equal(self, got, wrong) -> bool:
+        got, wrong = (
+            np.nan_to_num(
+                np.asarray(value, np.float64),
+                nan=6e3,
+                posinf=3e3,
+                neginf=-3e3,
+            )
+            for value in (got, wrong)
+        )
+        return super()._equal(got, wrong)
+
+
+def counting(
+    function: Callable, amount: Callable
+) -> tuple[Callable, list[int]]:
+    """Returns the function, and a list to which each call adds the amount of its arguments."""
+    counts = []
+
+    def counted(*arguments, **named):
+        counts.append(amount(*arguments, **named))
+        return function(*arguments, **named)
+
+    return counted, counts
 
 
 def turn_of(rng) -> int:

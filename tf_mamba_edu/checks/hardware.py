@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tf_mamba_edu.checks.core import (
     Check,
     Mistake,
     _raw_result,
+    counting,
     turn_of,
 )
 
@@ -735,39 +734,27 @@ JOINED_PAGE_BY_PAGE = (
 )
 
 
-@dataclass(frozen=True)
-class _CountingCheck(Check):
-    """A check that, when all values are right, also counts the calls of the last argument."""
-
-    def _problem(self, answer) -> str | None:
-        return super()._problem(answer) or self._too_many(answer)
-
-    def _too_many(self, answer) -> str | None:
-        found = []
-        for a, b, start, K, join in self._arguments():
-            calls = 0
-
-            def counted(earlier, later, join=join):
-                nonlocal calls
-                calls += 1
-                return join(earlier, later)
-
-            _raw_result(answer, (a, b, start, K, counted))
-            limit = 2 * K + -(-len(a) // K)
-            found.append((calls / limit, calls, limit, len(a), K))
-        if not any(calls for _, calls, *_ in found):
-            return NEVER_JOINED
-        worst, calls, limit, L, K = max(found)
-        if worst <= 1:
-            return None
-        if calls >= 1.5 * L:
-            return JOINED_PAGE_BY_PAGE
-        if calls >= L - 1:
-            return JOINED_STEP_BY_STEP
-        return (
-            f"the values are right, but for L = {L} and K = {K} join is called {calls} times. It "
-            f"can be done with {limit}: K to condense, one for each page, K to fill in."
-        )
+def _calls_of_join(answer, cases) -> str | None:
+    """What to say if join is called too often, or never."""
+    found = []
+    for a, b, start, K, join in cases:
+        counted, counts = counting(join, lambda earlier, later: 1)
+        _raw_result(answer, (a, b, start, K, counted))
+        calls, limit = len(counts), 2 * K + -(-len(a) // K)
+        found.append((calls / limit, calls, limit, len(a), K))
+    if not any(calls for _, calls, *_ in found):
+        return NEVER_JOINED
+    worst, calls, limit, L, K = max(found)
+    if worst <= 1:
+        return None
+    if calls >= 1.5 * L:
+        return JOINED_PAGE_BY_PAGE
+    if calls >= L - 1:
+        return JOINED_STEP_BY_STEP
+    return (
+        f"the values are right, but for L = {L} and K = {K} join is called {calls} times. It "
+        f"can be done with {limit}: K to condense, one for each page, K to fill in."
+    )
 
 
 def _carried(whole_a, whole_b, initial_state):
@@ -822,12 +809,13 @@ def _two_level(
     return whole_a, whole_b, h if keep_padding else h[:L]
 
 
-check_two_level = _CountingCheck(
+check_two_level = Check(
     name="two_level",
     spec=_all_pages_at_once,
     outputs=("page_a", "page_b", "h"),
     cases=_page_case,
     tolerance=1e-6,
+    cost=_calls_of_join,
     hint="five steps in pages of two, by hand: what does each page come to, a and b, if it starts "
     "from nothing? With which state does each page begin? The sheet's last cell has numbers.",
     mistakes=(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tf_mamba_edu.checks.core import (
     Check,
     Mistake,
+    SeesInfinity,
     _raw_result,
+    counting,
     turn_of,
 )
-from tf_mamba_edu.checks.selectivity import _SeesInfinity
 
 # One loss, three numbers
 
@@ -230,7 +229,7 @@ def _one_more(ranked, p):
     return np.append(True, before[:-1] < p)
 
 
-check_nucleus = _SeesInfinity(
+check_nucleus = SeesInfinity(
     name="nucleus",
     spec=_by_hand,
     outputs=("probabilities",),
@@ -365,44 +364,29 @@ def _loop(
     return np.array(text[lost:])
 
 
-@dataclass(frozen=True)
-class _WritingCheck(Check):
-    """A check that, when the text is right, also counts the tokens read."""
-
-    def _problem(self, answer) -> str | None:
-        return super()._problem(answer) or self._too_many(answer)
-
-    def _too_many(self, answer) -> str | None:
-        for prefill, step, prompt, n in self._arguments():
-            count = 0
-
-            def read_all(ids, prefill=prefill):
-                nonlocal count
-                count += np.size(ids)
-                return prefill(ids)
-
-            def read_one(token, cache, step=step):
-                nonlocal count
-                count += 1
-                return step(token, cache)
-
-            _raw_result(answer, (read_all, read_one, prompt, n))
-            enough = len(prompt) + n
-            if count > enough + 1:
-                return (
-                    f"the text is right, but {count} tokens are read for a prompt of {len(prompt)} "
-                    f"and {n} new ones: the same again and again. {enough} are enough, if each "
-                    "step goes on from the cache of the one before."
-                )
-        return None
+def _read_for_text(answer, cases) -> str | None:
+    """What to say if more tokens are read than a text needs."""
+    for prefill, step, prompt, n in cases:
+        prefill, at_once = counting(prefill, lambda ids: np.size(ids))
+        step, singly = counting(step, lambda token, cache: 1)
+        _raw_result(answer, (prefill, step, prompt, n))
+        count, enough = sum(at_once) + sum(singly), len(prompt) + n
+        if count > enough + 1:
+            return (
+                f"the text is right, but {count} tokens are read for a prompt of {len(prompt)} "
+                f"and {n} new ones: the same again and again. {enough} are enough, if each "
+                "step goes on from the cache of the one before."
+            )
+    return None
 
 
-check_write = _WritingCheck(
+check_write = Check(
     name="write",
     spec=_loop,
     outputs=("text",),
     cases=_loop_case,
     tolerance=1e-6,
+    cost=_read_for_text,
     hint="follow the prompt 1 2 by hand, in the model that adds up. What is the total after the "
     "prefill, and which token do its logits ask for? And which total does the next step get?",
     mistakes=(
@@ -695,43 +679,34 @@ LAST_READ = (
 )
 
 
-@dataclass(frozen=True)
-class _ReadingCheck(Check):
-    """A check that, when all values are right, also counts the tokens read."""
-
-    def _problem(self, answer) -> str | None:
-        return super()._problem(answer) or self._too_many(answer)
-
-    def _too_many(self, answer) -> str | None:
-        for prefill, prompt, candidates in self._arguments():
-            count = 0
-
-            def counted(ids, cache=None, prefill=prefill):
-                nonlocal count
-                count += np.size(ids)
-                return prefill(ids, cache)
-
-            _raw_result(answer, (counted, prompt, candidates))
-            n, (c, k) = len(prompt), candidates.shape
-            enough = n + c * (k - 1)
-            if count >= enough + n * (c - 1):
-                return PROMPT_AGAIN
-            if count == enough + c:
-                return LAST_READ
-            if count > enough:
-                return (
-                    f"the values are right, but {count} tokens are read, for a prompt of {n} and "
-                    f"{c} candidates of {k}. It can be done with {enough}."
-                )
-        return None
+def _read_for_scores(answer, cases) -> str | None:
+    """What to say if more tokens are read than the scores need."""
+    for prefill, prompt, candidates in cases:
+        counted, counts = counting(
+            prefill, lambda ids, cache=None: np.size(ids)
+        )
+        _raw_result(answer, (counted, prompt, candidates))
+        count, n, (c, k) = sum(counts), len(prompt), candidates.shape
+        enough = n + c * (k - 1)
+        if count >= enough + n * (c - 1):
+            return PROMPT_AGAIN
+        if count == enough + c:
+            return LAST_READ
+        if count > enough:
+            return (
+                f"the values are right, but {count} tokens are read, for a prompt of {n} and "
+                f"{c} candidates of {k}. It can be done with {enough}."
+            )
+    return None
 
 
-check_rank = _ReadingCheck(
+check_rank = Check(
     name="rank",
     spec=_ranked,
     outputs=("scores",),
     cases=_rank_case,
     tolerance=1e-5,
+    cost=_read_for_scores,
     hint="for one candidate, make a list of its tokens and write beside each: behind which token "
     "do the logits stand that judge it? The first of them was read in the prompt. And a candidate "
     "of one token?",

@@ -22,6 +22,7 @@ from tf_mamba_edu.experiments.token_models import (
     Stage,
     accuracy,
     compile_for,
+    model_around,
 )
 from tf_mamba_edu.experiments.token_models import train as train_on
 from tf_mamba_edu.initializers import symmetric_uniform
@@ -166,14 +167,8 @@ VARIANTS = {  # name -> what is switched
 def small_model(vocab_size: int, seed: int, **switches) -> keras.Model:
     """Builds a model of tokens from blocks with these switches."""
     keras.utils.set_random_seed(seed)
-    ids = keras.Input((None,), dtype="int32")
-    normal = keras.initializers.RandomNormal(stddev=0.02)
-    h = keras.layers.Embedding(vocab_size, WIDTH, normal)(ids)
-    for _ in range(LAYERS):
-        h = SwitchedBlock(**switches)(h)  # (B, L, E)
-    h = keras.layers.RMSNormalization(epsilon=1e-5)(h)
-    head = keras.layers.Dense(vocab_size, use_bias=False)
-    return keras.Model(ids, head(h))  # (B, L, V)
+    layers = [SwitchedBlock(**switches) for _ in range(LAYERS)]
+    return model_around(vocab_size, WIDTH, layers)
 
 
 @functools.cache

@@ -37,6 +37,29 @@ def token_model(
     Returns:
         A functional model from token ids (B, L) to logits (B, L, V).
     """
+    layers = []
+    for i in range(n_layers):
+        ssm = None if make_ssm is None else make_ssm()
+        arguments = {**block, "ssm": ssm, "n_layers": n_layers}
+        layers.append(ResidualBlock(block=arguments, name=f"block_{i}"))
+    return model_around(vocab_size, d_model, layers)
+
+
+def model_around(
+    vocab_size: int,
+    d_model: int,
+    layers: Sequence[keras.layers.Layer],
+) -> keras.Model:
+    """Puts an embedding before layers of width E, and a norm and a head behind them.
+
+    Args:
+        vocab_size: V, number of tokens.
+        d_model: E, width of the model.
+        layers: from (B, L, E) to (B, L, E).
+
+    Returns:
+        A functional model from token ids (B, L) to logits (B, L, V).
+    """
     ids = keras.Input((None,), dtype="int32")
     embed = keras.layers.Embedding(
         vocab_size,
@@ -47,10 +70,7 @@ def token_model(
         name="embedding",
     )
     x = embed(ids)  # (B, L, E)
-    for i in range(n_layers):
-        ssm = None if make_ssm is None else make_ssm()
-        arguments = {**block, "ssm": ssm, "n_layers": n_layers}
-        layer = ResidualBlock(block=arguments, name=f"block_{i}")
+    for layer in layers:
         x = layer(x)  # (B, L, E)
     norm = keras.layers.RMSNormalization(epsilon=1e-5, name="norm")
     head = keras.layers.Dense(vocab_size, use_bias=False, name="head")
