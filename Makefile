@@ -61,8 +61,9 @@ quick: check book package-tests ## package tests and the book, no notebook runs
 nb: $(VENV)/.ok ## run the notebooks whose text or package code changed
 	$(call step,notebooks,$(BIN)/python tools/nb.py)
 
-check: $(VENV)/.ok ## notebooks and prose against their sources, nothing runs
-	$(call step,check,$(BIN)/python tools/nb.py --check)
+check: $(VENV)/.ok ## notebooks, prose and equation map against their sources, nothing runs
+	$(call step,check,$(BIN)/python tools/nb.py --check \
+	    && $(BIN)/python tools/equation_map.py --check)
 
 package-tests: $(VENV)/.ok
 	$(call step,package tests,$(PYTEST) -m "not browser and not full" tests)

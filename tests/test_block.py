@@ -247,7 +247,7 @@ def test_compute_output_shape_is_the_input_shape(make):
         (CausalConv1D, {"kernel_size": 3, "use_bias": False}),
         (MambaBlock, SIZES | {"dt_min": 0.01, "dt_max": 0.2, "conv_bias": False, "n_layers": 3}),
         (MambaBlock, {"bias": True, "dt_rank": "auto", "expand": 1}),
-        (ResidualBlock, {"norm_eps": 1e-3, "block": SIZES}),
+        (ResidualBlock, {"norm_eps": 1e-3, "block": SIZES, "dropout": 0.25}),
     ],
 )
 def test_config_makes_the_same_layer_again(kind, options):
@@ -384,3 +384,36 @@ def test_a_step_with_the_state_of_another_batch_is_named(make):
     layer = built(make)
     with pytest.raises(ValueError, match=r"`state` must have shape \(B=2, K-1=3.*\(3, 3, "):
         layer.step(inputs()[:, 0], layer.zero_state(B + 1))
+
+
+# Dropout
+
+
+def test_a_channel_is_dropped_for_the_whole_sequence():
+    keras.utils.set_random_seed(0)
+    x = inputs(length=40)
+    layer = ResidualBlock(block=SIZES, dropout=0.5)
+    kept = layer(x) - x
+    added = layer(x, training=True) - x
+    dropped = np.abs(added) < 1e-7  # (B, L, E)
+    np.testing.assert_array_equal(dropped.all(1), dropped.any(1))
+    assert 0 < dropped[:, 0].sum() < B * E
+    close(np.where(dropped, 0, added), np.where(dropped, 0, 2 * kept), 1e-5)
+    again = layer(x, training=True) - x
+    assert (dropped != (np.abs(again) < 1e-7)).any()
+    close(layer(x, training=False), x + kept)
+
+
+def test_without_dropout_training_changes_nothing():
+    layer = ResidualBlock(block=SIZES)
+    close(layer(inputs(), training=True), layer(inputs()), 0)
+    y, state = layer(inputs(), return_state=True, training=True)
+    close((y, state), layer(inputs(), return_state=True), 0)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, "half", None])
+def test_a_rate_of_dropout_is_a_share(rate):
+    wanted = f"`dropout` must be a number from 0 to below 1. Received: dropout={rate!r}"
+    with pytest.raises(ValueError) as caught:
+        ResidualBlock(dropout=rate)
+    assert str(caught.value) == wanted

@@ -94,4 +94,4 @@ def test_all_runs_are_made_once_and_stored(monkeypatch, tmp_path):
     for _ in range(2):
         block_parts.main(tmp_path)
     assert len(made) == len(set(made)) == 2 * 3 * len(VARIANTS)
-    assert len(Results("block_parts", tmp_path).runs) == len(made)
+    assert len(Results("block-parts", tmp_path).runs) == len(made)

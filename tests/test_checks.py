@@ -28,6 +28,7 @@ from tf_mamba_edu.checks import (
     lti,
     parallel_scan,
     selectivity,
+    sequence_models,
 )
 from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT, SEED_VARIABLE
 from tf_mamba_edu.hippo import legs, run_legs
@@ -84,6 +85,7 @@ def changed(check, change):
 
 def test_every_chapter_with_exercises_has_checks():
     chapters = {
+        "sequence_models",
         "continuous",
         "discretization",
         "lti",
@@ -409,6 +411,7 @@ def test_a_batch_may_be_run_at_once():
 @pytest.mark.parametrize(
     "sheet, check",
     [
+        ("01_sequence_models", sequence_models.check_attend),
         ("04_recurrence_and_convolution", lti.check_repaired_recurrence),
         ("05_hippo_and_s4d", hippo.check_online_memory),
         ("06_selectivity", selectivity.check_state_after),

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,8 +30,6 @@ from tf_mamba_edu.checks import NotYet, core
 from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT
 from tf_mamba_edu.checks.discretization import check_largest_step, check_zoh
 from tf_mamba_edu.checks.hand_ins import copies, notebooks, progress, report, runner, sheets, worker
-from tf_mamba_edu.experiments import EXPERIMENTS
-from tf_mamba_edu.experiments.store import Results, complete
 
 ROOT = Path(__file__).resolve().parent.parent
 BLANK = ROOT / "exercises" / "03_discretization.ipynb"
@@ -1075,91 +1072,6 @@ def test_progress_needs_sheets(tmp_path, monkeypatch, capsys):
         assert (out, err) == ("", f"{folder}: a folder with sheets (NN_name.ipynb) is needed\n")
 
 
-# Experiments
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """An experiment of two runs, and which of them have been made, or have failed."""
-    made, failing = [], {}
-
-    def measure(name):
-        made.append(name)
-        if name in failing:
-            raise failing.pop(name)
-        return {"loss": 1}
-
-    def main(folder):
-        results = Results("quick", folder)
-        complete(results, {name: partial(measure, name) for name in ("a", "b")})
-        return results
-
-    module = SimpleNamespace(main=main)
-    monkeypatch.setitem(sys.modules, "tf_mamba_edu.experiments.quick_module", module)
-    monkeypatch.setitem(EXPERIMENTS, "quick", ("quick_module", "main", "chapter 00: two runs"))
-    return SimpleNamespace(made=made, failing=failing)
-
-
-def test_an_experiment_writes_what_it_measures_and_says_where(quick, tmp_path, capsys):
-    folder = tmp_path / "new" / "folder"
-    assert run("experiment", "quick", "--folder", folder) == 0
-    where = f"2 runs are in {folder / 'quick.json'}\n"
-    assert capsys.readouterr() == (f"quick 1 / 2: a\nquick 2 / 2: b\n{where}", "")
-    assert quick.made == ["a", "b"]
-    assert json.loads((folder / "quick.json").read_text())["runs"].keys() == {"a", "b"}
-    before = tree(folder)
-    assert run("experiment", "quick", "--folder", folder) == 0
-    assert capsys.readouterr() == (where, "")
-    assert quick.made == ["a", "b"] and tree(folder) == before
-
-
-def test_an_experiment_goes_on_where_it_was_interrupted(quick, tmp_path, capsys):
-    quick.failing["b"] = KeyboardInterrupt
-    assert run("experiment", "quick", "--folder", tmp_path) == 130
-    assert list(Results("quick", tmp_path).runs) == ["a"]
-    capsys.readouterr()
-    assert run("experiment", "quick", "--folder", tmp_path) == 0
-    assert quick.made == ["a", "b", "b"]
-    assert capsys.readouterr().out.startswith("quick 2 / 2: b\n2 runs are in ")
-
-
-def test_results_go_to_a_folder_of_their_own(quick, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert run("experiment", "quick") == 0
-    assert [path.name for path in (tmp_path / "results").iterdir()] == ["quick.json"]
-    assert "in results/quick.json" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("arguments", [("unknown",), ()], ids=["unknown", "none"])
-def test_an_experiment_needs_a_name(quick, capsys, arguments):
-    assert run("experiment", *arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and "NAME" in err
-    if arguments:
-        assert "'unknown'" in err and all(name in err for name in EXPERIMENTS)
-    assert quick.made == []
-
-
-@pytest.mark.parametrize("below", [".", "new", "new/folder"], ids=["a file", "below", "deeper"])
-def test_a_folder_that_cannot_be_is_refused_before_anything_runs(quick, tmp_path, capsys, below):
-    (tmp_path / "file").write_text("mine")
-    folder = tmp_path / "file" / below
-    assert run("experiment", "quick", "--folder", folder) == 2
-    out, err = capsys.readouterr()
-    [line] = err.splitlines()
-    assert out == "" and line.startswith(str(folder)) and "folder" in line
-    assert quick.made == [] and (tmp_path / "file").read_text() == "mine"
-
-
-def test_the_help_lists_every_experiment(capsys):
-    assert run("experiment", "--help") == 0
-    lines = capsys.readouterr().out.splitlines()
-    for name, (_, _, text) in EXPERIMENTS.items():
-        assert f"  {name:20}{text}" in lines
-        assert len(name) < 20
-    assert any("results/" in line for line in lines)
-
-
 # The command line itself
 
 
@@ -1167,7 +1079,7 @@ def test_without_a_command_there_is_help(capsys):
     assert run() == 0
     out = capsys.readouterr().out
     assert out.startswith("usage: python -m tf_mamba_edu") and "check" in out and "progress" in out
-    assert "experiment" in out
+    assert "experiments" in out
 
 
 def test_the_help_says_that_there_is_no_sandbox(capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.signal
+import scipy.special
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -115,6 +116,14 @@ def test_exponential_trapezoidal_with_lam_one_is_the_rule_of_mamba(system):
     A, B, delta = system
     want = np.exp(delta * A), np.zeros_like(B), delta * B
     assert_close(exponential_trapezoidal(A, B, delta, lam=1.0), want)
+
+
+def test_softplus_makes_zoh_the_gate_of_theorem_1():
+    z = np.linspace(-30, 30, 121)
+    one = np.ones((len(z), 1))
+    keep, write = zoh(-one, one, np.logaddexp(0, z))
+    np.testing.assert_allclose(keep[:, 0], scipy.special.expit(-z), 1e-12)
+    np.testing.assert_allclose(write[:, 0], scipy.special.expit(z), 1e-12)
 
 
 # The convention h_t = A_bar h_{t-1} + B_bar x_t

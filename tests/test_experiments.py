@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_mamba_edu
 from tf_mamba_edu import S4D, MambaConfig, MambaLM, SelectiveSSM
 from tf_mamba_edu.experiments import (
     EXPERIMENTS,
@@ -86,16 +87,17 @@ def test_results_are_read_as_they_were_written(tmp_path):
     assert again["b"] == {
         "loss": 0.25,
         "steps": [1, 2],
-        "made_with": store.surroundings(),
+        **store.surroundings(),
     }
 
 
 def test_a_result_says_what_it_was_made_with():
-    made_with = store.surroundings()
-    assert made_with["keras"] == keras.__version__
-    assert made_with["tensorflow"] == tf.__version__
-    assert made_with["python"] == sys.version.split()[0]
-    assert re.fullmatch(r".+, \d+ cores", made_with["machine"])
+    versions = store.surroundings()["versions"]
+    assert versions["keras"] == keras.__version__
+    assert versions["tensorflow"] == tf.__version__
+    assert versions["python"] == sys.version.split()[0]
+    assert versions["tf_mamba_edu"] == tf_mamba_edu.__version__
+    assert re.fullmatch(r".+, \d+ cores", store.surroundings()["machine"])
 
 
 def test_a_result_can_be_replaced(tmp_path):
@@ -125,7 +127,7 @@ def test_what_another_process_adds_in_between_stays(tmp_path):
 
 FAILURES = {
     "no space left": (os, "replace", 1),
-    "killed before the rename": (Path, "write_text", 1),
+    "killed before the rename": (Path, "write_bytes", 1),
     "no JSON": (json, "dumps", object()),
 }
 
@@ -175,7 +177,7 @@ def test_the_file_is_never_open_for_writing(tmp_path, monkeypatch):
 def test_what_a_killed_process_left_half_written_does_not_disturb(tmp_path):
     results = Results("noise", tmp_path)
     results.add("a", {"loss": 1})
-    results.path.with_suffix(".unfinished").write_text('{"runs": {"b"')
+    results.path.with_name("noise.json.unfinished").write_text('{"runs": {"b"')
     assert list(Results("noise", tmp_path).runs) == ["a"]
     results.add("c", {"loss": 2})
     assert sorted(Results("noise", tmp_path).runs) == ["a", "c"]
@@ -1011,7 +1013,7 @@ def test_the_runs_of_selective_copying_are_what_their_names_say(untrained, tmp_p
     stored = {path.name for path in tmp_path.glob("*.safetensors")}
     for name in [n for n in untrained if n.startswith("s6 at once")]:
         assert untrained.pop(name).seed == 0  # no weights are stored of it
-    wanted = {f"selective_copying-{n}.safetensors" for n in untrained if n.endswith("-0")}
+    wanted = {f"selective-copying-256-{n}.safetensors" for n in untrained if n.endswith("-0")}
     assert stored == wanted == set(json.loads(results.path.read_text())["sha256"])
     fit_models_made_anew(results, untrained)
 
@@ -1300,20 +1302,23 @@ def test_the_runs_of_induction_are_what_their_names_say(quick_induction, monkeyp
 
 def script_of(name, monkeypatch, folder=None):
     """The results and the runs of an experiment, of which none is made."""
-    module, function, _ = EXPERIMENTS[name]
-    module, found = import_module(f"tf_mamba_edu.experiments.{module}"), {}
+    entry, found = EXPERIMENTS[name], {}
+    module = import_module(f"tf_mamba_edu.experiments.{entry.module}")
     monkeypatch.setattr(module, "complete", lambda results, runs: found.update(runs=runs))
-    results = getattr(module, function)(folder)
+    monkeypatch.setattr(Results, "set_metrics", lambda *_: None)
+    results = entry.load().main(folder)
     return results, found["runs"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_writes_where_it_is_told(name, monkeypatch, tmp_path):
+    entry = EXPERIMENTS[name]
     results, runs = script_of(name, monkeypatch, tmp_path)
+    assert results.name == entry.load().name == name
     assert results.path == tmp_path / f"{name}.json"
     assert list(tmp_path.iterdir()) == []
     assert script_of(name, monkeypatch)[0].folder == store.RESULTS
-    said = re.match(r"chapter \d\d: .*\((\d+|one) runs? of", EXPERIMENTS[name][2])[1]
+    said = re.match(r"chapter \d\d: .*\((\d+|one) runs? of", entry.text)[1]
     assert said == ("one" if len(runs) == 1 else str(len(runs)))
 
 
@@ -1351,14 +1356,14 @@ def test_all_stored_files_belong_to_an_experiment():
 def test_stored_runs_are_those_of_the_script(path, monkeypatch):
     results, runs = script_of(path.stem, monkeypatch)
     assert sorted(results.runs) == sorted(runs)
-    assert content_of(path)["experiment"] == path.stem
+    assert content_of(path)["name"] == path.stem
 
 
 @stored_files
 def test_stored_runs_hold_numbers_and_what_they_were_made_with(path):
     for name, run in Results(path.stem).runs.items():
-        assert run["made_with"].keys() == store.surroundings().keys(), name
-        assert all(run["made_with"].values()), name
+        assert {"python", "tensorflow", "keras"} <= run["versions"].keys(), name
+        assert all(run["versions"].values()) and run["machine"], name
         assert name.split("-")[-1] == str(run["seed"])
         found = list(numbers(run))
         assert len(found) > 2 and np.all(np.isfinite(found)), name
@@ -1371,17 +1376,17 @@ def test_stored_runs_have_the_length_that_the_script_has_now(path):
             assert len(run["losses"]) == delay.STEPS // 200, name
         elif path.stem == "letters":
             assert run["steps"] == letters.STEPS
-        elif path.stem == "induction":
+        elif path.stem == "induction-256":
             last = max(map(int, run["curve"]))
             assert run["history"][-1]["step"] == last <= induction.STAGE.steps
             enough = run["curve"][str(last)] >= induction.ENOUGH
             assert enough or last == induction.STAGE.steps
-        elif path.stem == "block_parts":
+        elif path.stem == "block-parts":
             wanted = {"letters": block_parts.STEPS, "recall": block_parts.STAGE.steps}
             assert run["steps"] == wanted[run["test"]]
             assert name == f"{run['test']}: {run['variant']}-{run['seed']}"
         else:
-            ablation, at_once = path.stem == "selection_ablation", "at once" in name
+            ablation, at_once = path.stem == "selection-ablation", "at once" in name
             stages = selectivity.ABLATION_STAGES if ablation else selectivity.STAGES
             stages = selectivity.AT_ONCE if at_once else stages
             steps = {s.length: s.steps for s in stages}
@@ -1395,7 +1400,7 @@ def test_stored_runs_have_the_length_that_the_script_has_now(path):
 @stored_files
 def test_stored_weights_are_whole(path):
     content = content_of(path)
-    stores = path.stem not in ("selection_ablation", "induction", "block_parts")
+    stores = path.stem not in ("selection-ablation", "induction-256", "block-parts")
     for name, checksum in content["sha256"].items():
         assert sha256_of(path.with_name(name)) == checksum, name
     assert {stored_run(path, name) for name in content["sha256"]} == {

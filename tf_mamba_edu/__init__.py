@@ -17,6 +17,11 @@ from tf_mamba_edu.discretization import (
 )
 from tf_mamba_edu.lm import MambaConfig, MambaLM
 from tf_mamba_edu.lti import LSSL
+from tf_mamba_edu.reviews import (
+    Reviews,
+    ReviewSplits,
+    movie_reviews,
+)
 from tf_mamba_edu.s4d import S4D
 from tf_mamba_edu.scan import selective_scan
 from tf_mamba_edu.selective import SelectiveSSM
@@ -40,6 +45,8 @@ __all__ = [
     "MambaConfig",
     "MambaLM",
     "ResidualBlock",
+    "ReviewSplits",
+    "Reviews",
     "S4D",
     "SelectiveSSM",
     "TextSplits",
@@ -50,6 +57,7 @@ __all__ = [
     "king_james_bible",
     "load_tokenizer",
     "make_optimizer",
+    "movie_reviews",
     "selective_scan",
     "train_tokenizer",
     "zoh",

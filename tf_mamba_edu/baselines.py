@@ -185,7 +185,7 @@ class KeysAndValues(NamedTuple):
 
 
 def positions(start, length, width) -> tf.Tensor:
-    """Returns sines and cosines (length, width) of the places from start on.
+    """Returns sines and cosines of places, (length, width).
 
     Section 3.5 of arXiv 1706.03762. Unlike learned positions they do not end.
     """
@@ -305,7 +305,7 @@ class TransformerLM(TokenModel):
         cache: KeysAndValues | None = None,
         last_only: bool = False,
     ):
-        """Reads a text, or its next part: returns (logits (B, L, V), cache).
+        """Reads a text or its next part: (logits (B, L, V), cache).
 
         A long text is better read in parts: scores take O(B H L S) memory for a part of L.
 

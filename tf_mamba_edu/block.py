@@ -284,6 +284,26 @@ def block_arguments(block) -> dict:
     return dict(block or {})
 
 
+def make_dropout(rate: float, policy="float32") -> keras.layers.Dropout:
+    """Returns a layer that drops a share of the channels of (B, L, E) in training.
+
+    A channel that is dropped is so for the whole sequence (Gal and Ghahramani, arXiv 1512.05287):
+    noise that changed from token to token would be averaged away by the state, and drawing it
+    costs several times what a small block does.
+
+    Raises:
+        ValueError: if the rate is not in [0, 1).
+    """
+    if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+        raise ValueError(
+            "`dropout` must be a number from 0 to below 1. "
+            f"Received: dropout={rate!r}"
+        )
+    return keras.layers.Dropout(
+        rate, noise_shape=(None, 1, None), dtype=policy, name="dropout"
+    )
+
+
 @keras.saving.register_keras_serializable("tf_mamba_edu")
 class ResidualBlock(SequenceLayer):
     """x + MambaBlock(RMSNorm(x)): one pre-norm layer of a Mamba model, (B, L, E) to (B, L, E).
@@ -293,7 +313,13 @@ class ResidualBlock(SequenceLayer):
     Args:
         norm_eps: added to the mean square before its root.
         block: arguments of `MambaBlock`.
+        dropout: share of the channels of what the block adds that training leaves out, for a
+            whole sequence, at random.
         **kwargs: name, dtype and so on, as for every Keras layer.
+
+    Raises:
+        ValueError: if `block` is no dict, `dropout` is not in [0, 1), or the input is not a
+            floating (B, L, E).
     """
 
     def __init__(
@@ -301,11 +327,13 @@ class ResidualBlock(SequenceLayer):
         *,
         norm_eps: float = 1e-5,
         block: dict | None = None,
+        dropout: float = 0.0,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         self.norm_eps = norm_eps
+        self.dropout = make_dropout(dropout, self.dtype_policy)
         self.block_arguments = block_arguments(block)
         self.norm = keras.layers.RMSNormalization(
             epsilon=norm_eps, dtype=self.dtype_policy, name="norm"
@@ -327,7 +355,12 @@ class ResidualBlock(SequenceLayer):
         self.built = True
 
     def call(
-        self, x, initial_state=None, return_state=False, mask=None
+        self,
+        x,
+        initial_state=None,
+        return_state=False,
+        mask=None,
+        training=None,
     ):
         """Runs the layer on (B, L, E): y (B, L, E), or (y, BlockState).
 
@@ -341,10 +374,10 @@ class ResidualBlock(SequenceLayer):
             return_state=return_state,
             mask=mask,
         )
-        if not return_state:
-            return x + tf.cast(y, x.dtype)  # (B, L, E)
-        y, state = y
-        return x + tf.cast(y, x.dtype), state
+        y, state = y if return_state else (y, None)
+        y = self.dropout(y, training=training)
+        y = x + tf.cast(y, x.dtype)  # (B, L, E)
+        return (y, state) if return_state else y
 
     def step(
         self, x, state: BlockState
@@ -363,7 +396,12 @@ class ResidualBlock(SequenceLayer):
         return self.block.state_spec(batch_size)
 
     def compute_output_spec(
-        self, x, initial_state=None, return_state=False, mask=None
+        self,
+        x,
+        initial_state=None,
+        return_state=False,
+        mask=None,
+        training=None,
     ):
         y = keras.KerasTensor(x.shape, x.dtype)
         return (y, self.state_spec(x.shape[0])) if return_state else y
@@ -374,7 +412,11 @@ class ResidualBlock(SequenceLayer):
             block["ssm"] = keras.saving.serialize_keras_object(
                 block["ssm"]
             )
-        own = {"norm_eps": self.norm_eps, "block": block}
+        own = {
+            "norm_eps": self.norm_eps,
+            "block": block,
+            "dropout": self.dropout.rate,
+        }
         return {**super().get_config(), **own}
 
     @classmethod

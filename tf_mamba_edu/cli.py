@@ -10,12 +10,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from tf_mamba_edu import cli_generate
-from tf_mamba_edu.experiments import EXPERIMENTS
+from tf_mamba_edu import cli_experiments, cli_generate
 
 LIBRARIES = ("IPython", "nbformat", "psutil", "rich")
 CHECK_HELP = """\
@@ -34,11 +32,6 @@ Shows which exercises of which chapters are solved in your own copy of the
 sheets. Only sheets that have changed run again: what came out is kept in
 .progress.json beside them. Like check, this runs the notebooks with your
 rights."""
-
-EXPERIMENT_HELP = """\
-Trains the models of an experiment and writes what it measures to DIR/NAME.json.
-Minutes to hours. It can be interrupted, and killed: the same command goes on
-where it stopped."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,31 +103,14 @@ def _parser() -> argparse.ArgumentParser:
         "folder if the sheets are in it)",
     )
     _add_limits(progress)
-    experiment = _add_command(
+    experiments = _add_command(
         commands,
-        "experiment",
-        run_experiment,
-        "make the long computations that chapters load",
-        EXPERIMENT_HELP,
-        "experiments:\n"
-        + "\n".join(
-            f"  {name:20}{text}"
-            for name, (_, _, text) in EXPERIMENTS.items()
-        ),
+        "experiments",
+        cli_experiments.run,
+        "list, make and measure again what chapters load",
+        cli_experiments.HELP,
     )
-    experiment.add_argument(
-        "name",
-        choices=EXPERIMENTS,
-        metavar="NAME",
-        help="which experiment, see below",
-    )
-    experiment.add_argument(
-        "--folder",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="where the results go (default: results/)",
-    )
+    cli_experiments.add_arguments(experiments)
     generate = _add_command(
         commands,
         "generate",
@@ -271,22 +247,6 @@ def run_progress(options: argparse.Namespace) -> int:
         print(line)
     for line in problems + stopped:
         print(one_line(line))
-    return 0
-
-
-def run_experiment(options: argparse.Namespace) -> int:
-    """Makes the runs of an experiment that its folder does not hold yet."""
-    folder = options.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return _refuse(
-            f"{folder}: the folder cannot be made: {error.strerror}"
-        )
-    module, function, _ = EXPERIMENTS[options.name]
-    experiment = import_module(f"tf_mamba_edu.experiments.{module}")
-    results = getattr(experiment, function)(folder)
-    print(f"{len(results.runs)} runs are in {results.path}")
     return 0
 
 

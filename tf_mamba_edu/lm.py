@@ -8,7 +8,11 @@ import keras
 import tensorflow as tf
 
 from tf_mamba_edu import generation, pretrained
-from tf_mamba_edu.block import BlockState, ResidualBlock
+from tf_mamba_edu.block import (
+    BlockState,
+    ResidualBlock,
+    make_dropout,
+)
 from tf_mamba_edu.config import MambaConfig
 from tf_mamba_edu.initializers import Normal, symmetric_uniform
 from tf_mamba_edu.sequence_layer import at_least_float32
@@ -30,15 +34,22 @@ class MambaLM(generation.GenerationMixin, keras.Model):
     Args:
         config: a `MambaConfig`, or its fields as a dict.
         method: how the scan runs, see `selective_scan`.
+        dropout: share of the channels of the embedding, of what each block adds, and of what the
+            output layer reads, that training leaves out, for a whole sequence, at random. It is
+            no part of the paper's recipe: it helps where a small text is read many times.
         **kwargs: name, dtype and so on, as for every Keras model.
 
     Raises:
-        ValueError: if token ids are not integers of shape (B, L) with L >= 1, or (outside of
-            graphs) not below the vocabulary size.
+        ValueError: if dropout is not in [0, 1), or token ids are not integers of shape (B, L) with
+            L >= 1, or (outside of graphs) not below the vocabulary size.
     """
 
     def __init__(
-        self, config: MambaConfig | dict, method: str = "auto", **kwargs
+        self,
+        config: MambaConfig | dict,
+        method: str = "auto",
+        dropout: float = 0.0,
+        **kwargs,
     ):
         super().__init__(
             autocast=False, **kwargs
@@ -49,6 +60,7 @@ class MambaLM(generation.GenerationMixin, keras.Model):
             else MambaConfig(**config)
         )
         self.method = method
+        self.dropout = make_dropout(dropout, self.dtype_policy)
         c = self.config
         self.embedding = keras.layers.Embedding(
             c.vocab_size,
@@ -65,6 +77,7 @@ class MambaLM(generation.GenerationMixin, keras.Model):
             ResidualBlock(
                 norm_eps=c.norm_eps,
                 block=arguments,
+                dropout=dropout,
                 dtype=self.dtype_policy,
                 name=f"block_{i}",
             )
@@ -100,7 +113,7 @@ class MambaLM(generation.GenerationMixin, keras.Model):
             layer.build(hidden)
         self.built = True
 
-    def call(self, token_ids):
+    def call(self, token_ids, training=None):
         """Returns logits (B, L, V) for token ids (B, L).
 
         Those at position t predict token t + 1.
@@ -110,9 +123,10 @@ class MambaLM(generation.GenerationMixin, keras.Model):
             token_ids = tf.cast(token_ids, tf.int32)
         token_ids = self._check("B L", token_ids)
         h = self._embed(token_ids)  # (B, L, E)
+        h = self.dropout(h, training=training)
         for block in self.blocks:
-            h = block(h)  # (B, L, E)
-        return self._logits(h)  # (B, L, V)
+            h = block(h, training=training)  # (B, L, E)
+        return self._logits(h, training)  # (B, L, V)
 
     def prefill(
         self,
@@ -255,8 +269,8 @@ class MambaLM(generation.GenerationMixin, keras.Model):
             at_least_float32(self.variable_dtype),
         )  # (..., E)
 
-    def _logits(self, h):
-        h = self.norm(h)  # (..., E)
+    def _logits(self, h, training=False):
+        h = self.dropout(self.norm(h), training=training)  # (..., E)
         if self.head is not None:
             return self.head(h)  # (..., V)
         return generation.tied_logits(h, self.embedding)
@@ -268,5 +282,6 @@ class MambaLM(generation.GenerationMixin, keras.Model):
         own = {
             "config": dataclasses.asdict(self.config),
             "method": self.method,
+            "dropout": self.dropout.rate,
         }
         return {**super().get_config(), **own}

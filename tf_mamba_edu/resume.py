@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
+from tf_mamba_edu.training import fit_distributed
 from tf_mamba_edu.validation import check_positive_int
 
 STATE = re.compile(r"epoch-(\d+)\.weights\.h5")
@@ -29,14 +31,16 @@ def fit_resumable(
     Weights, optimizer and the epoch are one file, which takes its name when it is complete: a
     process that is killed, at whatever moment, leaves the last complete epoch. The same call goes
     on from there, and ends with the weights of a training that was never broken, provided that
-    `data` depends on nothing but the epoch.
+    `data` depends on nothing but the epoch. A model of `tf.distribute` trains with
+    `fit_distributed`; of several machines, which must share the folder, the first one writes.
 
     Args:
         model: compiled and built.
         data: from the number of an epoch, counted from 0, to (inputs, targets).
         epochs: how many in all, those that are stored included.
         folder: where the state lies.
-        validation_data: (inputs, targets), evaluated after each epoch, if given.
+        validation_data: (inputs, targets), evaluated after each epoch, if given; not with
+            `tf.distribute`.
         verbose: as in `fit`.
         **options: further arguments of `fit`, such as batch_size. Nothing is shuffled: that is
             the business of `data`.
@@ -58,22 +62,58 @@ def fit_resumable(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"`folder` cannot be made: {error}") from error
-    model.optimizer.build(model.trainable_variables)
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
     done, history = _restore(model, folder)
     for epoch in range(done, epochs):
-        logs = model.fit(
-            *data(epoch),
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            validation_data=validation_data,
-            verbose=verbose,
-            shuffle=False,  # by a random state that no file holds
-            **options,
-        ).history
+        options |= dict(
+            initial_epoch=epoch, epochs=epoch + 1, verbose=verbose
+        )
+        if is_distributed(model):
+            logs = fit_on_devices(model, data(epoch), **options)
+        else:
+            logs = model.fit(
+                *data(epoch),
+                validation_data=validation_data,
+                shuffle=False,  # by a random state that no file holds
+                **options,
+            ).history
         for name, values in logs.items():
             history.setdefault(name, []).append(float(values[-1]))
         store(model, folder, epoch + 1, history)
     return {name: values[:epochs] for name, values in history.items()}
+
+
+def is_distributed(model: keras.Model) -> bool:
+    """Returns whether a model was made for several devices or machines."""
+    kinds = (
+        tf.distribute.MirroredStrategy,
+        tf.distribute.MultiWorkerMirroredStrategy,
+    )
+    return isinstance(model.distribute_strategy, kinds)
+
+
+def fit_on_devices(
+    model,
+    arrays: tuple,
+    batch_size: int = 32,
+    verbose="auto",
+    **options,
+) -> dict[str, list[float]]:
+    """Runs `fit_distributed` on (inputs, targets), and returns what it measured."""
+    dataset = tf.data.Dataset.from_tensor_slices(arrays)
+    return fit_distributed(
+        model,
+        dataset.batch(batch_size),
+        verbose=int(verbose != 0),
+        **options,
+    ).history
+
+
+def writes() -> bool:
+    """Returns whether this process is the one that stores: of several machines, the first."""
+    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
+    return task.get("index", 0) == 0
 
 
 def random_states(model: keras.Model) -> list[keras.Variable]:
@@ -116,6 +156,8 @@ def _restore(model, folder):
 
 def store(model, folder, epoch, history) -> None:
     """Writes beside, then renames: first measurements, then weights."""
+    if not writes():
+        return
     before = states_in(folder)
     state = folder / f"epoch-{epoch}"
     try:

@@ -211,11 +211,7 @@ def fit_distributed(
         dataset.with_options(options)
     )
 
-    @tf.function
-    def train_step(batch):
-        results = strategy.run(_replica_step, args=(model, batch))
-        return [strategy.reduce("sum", r, axis=None) for r in results]
-
+    train_step = _distributed_step(model, strategy)
     hooks = keras.callbacks.CallbackList(
         list(callbacks),
         add_history=True,
@@ -245,6 +241,24 @@ def fit_distributed(
             break
     hooks.on_train_end()
     return model.history
+
+
+def _distributed_step(model, strategy):
+    """The step of all replicas, traced once a compilation of the model."""
+    optimizer, step = getattr(model, "_step_of_fit", (None, None))
+    if optimizer is not model.optimizer:
+
+        @tf.function
+        def step(batch):
+            results = strategy.run(_replica_step, args=(model, batch))
+            return [
+                strategy.reduce("sum", r, axis=None) for r in results
+            ]
+
+        # Not a tracked attribute: it is no part of the model.
+        made = model.optimizer, step
+        object.__setattr__(model, "_step_of_fit", made)
+    return step
 
 
 def _replica_step(model, batch):

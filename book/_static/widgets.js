@@ -149,6 +149,22 @@
         return `of the history up to step ${now}, ${(100 * Math.sqrt(missed / all)).toFixed(0)} % is missed; N / π = ${(N / Math.PI).toFixed(1)} periods`;
       },
     },
+    whisper: {
+      title: "What is left of a word after so many steps",
+      height: 250,
+      sliders: [
+        { label: "factor of a plain recurrence", min: 0.8, max: 1.2, step: 0.01, value: 0.9 },
+        { label: "bias of a forget gate", min: -2, max: 7, step: 0.1, value: 4 },
+      ],
+      draw(svg, [factor, bias]) {
+        const gate = 1 / (1 + Math.exp(-bias));
+        const plot = axes(svg, { x: 40, y: 30, width: 500, height: 180 }, [0, 100], [-8, 8], "steps", "what is left of 1, powers of ten: plain (orange), gate (blue)");
+        plot.curve(t => t * Math.log10(factor), { stroke: ORANGE });
+        plot.curve(t => t * Math.log10(gate), { stroke: BLUE });
+        const left = value => value >= 0.001 && value < 1e4 ? value.toFixed(3) : value.toExponential(0);
+        return `the gate is open by ${gate.toFixed(4)}; after 100 steps ${left(Math.pow(gate, 100))} is left, and ${left(Math.pow(factor, 100))} of the plain one; the gate halves a word in ${(Math.log(0.5) / Math.log(gate)).toFixed(0)} steps`;
+      },
+    },
     rules: {
       title: "A thermometer carried into a warm room, followed by three rules",
       height: 270,

@@ -1,34 +1,119 @@
-"""Long computations of the book: each stores what it measured, and chapters load it."""
+"""Long computations of the book: each stores what it measured, and chapters load it.
 
-EXPERIMENTS = {  # name -> module, function, what it is
-    "block_parts": (
-        "block_parts",
-        "main",
-        "chapter 09: the block with one part missing, on two tests (90 runs of half a minute)",
-    ),
-    "delay": (
+They are listed, run and measured again by `python -m tf_mamba_edu experiments`, with list, run
+NAME or evaluate NAME behind it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """Where an experiment is, and what it is.
+
+    Attributes:
+        module: of this package.
+        attribute: the `Experiment` in it.
+        text: the chapter that loads it, what it does, how many runs it has and how long they are.
+    """
+
+    module: str
+    attribute: str
+    text: str
+
+    def load(self):
+        """Returns the `Experiment`; imports what it needs."""
+        return getattr(
+            import_module(f"{__name__}.{self.module}"), self.attribute
+        )
+
+
+EXPERIMENTS = {
+    "delay": Entry(
         "delay",
-        "main",
+        "DELAY",
         "chapter 05: a memory of 500 steps (15 runs of half a minute)",
     ),
-    "induction": (
+    "induction-256": Entry(
         "induction",
-        "main",
+        "INDUCTION",
         "chapter 06: induction with S6 and S4D (9 runs of a minute)",
     ),
-    "letters": (
+    "letters": Entry(
         "letters",
-        "main",
+        "LETTERS",
         "chapter 06: a model of letters to look at (one run of ten minutes)",
     ),
-    "selective_copying": (
+    "selective-copying-256": Entry(
         "selectivity",
-        "main",
+        "COPYING",
         "chapter 06: S6 and S4D at length 256 (13 runs of ten minutes)",
     ),
-    "selection_ablation": (
+    "selection-ablation": Entry(
         "selectivity",
-        "ablation",
+        "ABLATION",
         "chapter 06: B, C, Delta one at a time (27 runs of five minutes)",
+    ),
+    "block-parts": Entry(
+        "block_parts",
+        "BLOCK_PARTS",
+        "chapter 09: the block with one part missing, on two tests (90 runs of half a minute)",
+    ),
+    "next-token-1": Entry(
+        "next_token",
+        "ONE_BLOCK",
+        "chapter 12: one block on 1/14 of the Bible (7 runs of a minute)",
+    ),
+    "next-token-3": Entry(
+        "next_token",
+        "THREE_BLOCKS",
+        "chapter 12: three blocks on 1/8 of the Bible (7 runs of two minutes)",
+    ),
+    "next-token-full": Entry(
+        "next_token",
+        "WHOLE_TEXT",
+        "chapter 12: the whole Bible (one run of ten minutes)",
+    ),
+    "next-token-windows": Entry(
+        "windows",
+        "WINDOWS",
+        "chapter 12: overlapping windows, split at random (one run of half an hour)",
+    ),
+    "induction": Entry(
+        "long_memory",
+        "INDUCTION",
+        "chapter 14: induction up to 2^20 tokens (9 runs of two minutes)",
+    ),
+    "sentiment-1": Entry(
+        "sentiment",
+        "ONE_BLOCK",
+        "chapter 13: sentences of critics, one block (3 runs of a minute)",
+    ),
+    "sentiment-3": Entry(
+        "sentiment",
+        "THREE_BLOCKS",
+        "chapter 13: sentences of critics, three blocks (3 runs of three minutes)",
+    ),
+    "sentiment-imdb": Entry(
+        "sentiment",
+        "WHOLE_REVIEWS",
+        "chapter 13: whole reviews (3 runs of ten minutes)",
+    ),
+    "sentiment-pretrained": Entry(
+        "sentiment_pretrained",
+        "PRETRAINED",
+        "chapter 13: a language model, then a classifier (4 runs of one to fifteen minutes)",
+    ),
+    "selective-copying": Entry(
+        "long_copying",
+        "COPYING",
+        "chapter 14: selective copying up to 1,024 tokens (15 runs of ten minutes)",
+    ),
+    "comparison": Entry(
+        "comparison",
+        "COMPARISON",
+        "chapter 15: Mamba, GRU, Transformer (12 runs of ten minutes)",
     ),
 }

@@ -16,6 +16,11 @@ import tensorflow as tf
 
 from tf_mamba_edu.convolution import CausalConv1D
 from tf_mamba_edu.datasets import king_james_bible
+from tf_mamba_edu.experiments.experiment import (
+    Experiment,
+    grouped,
+    means,
+)
 from tf_mamba_edu.experiments.letters import ALPHABET, encode
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.experiments.token_models import (
@@ -236,7 +241,7 @@ TESTS = {"letters": on_letters, "recall": on_recall}
 
 def main(folder: Path | None = None) -> Results:
     """Trains all variants on both tests, each with three seeds, unless they are stored."""
-    results = Results("block_parts", folder)
+    results = Results("block-parts", folder)
     complete(
         results,
         {
@@ -247,3 +252,27 @@ def main(folder: Path | None = None) -> Results:
         },
     )
     return results
+
+
+def measure(results: Results) -> dict:
+    """Returns the means over seeds: bits per letter, and the share recalled at length 256."""
+
+    def value(run):
+        if run["test"] == "letters":
+            return run["bits_per_letter"]
+        return run["accuracy"][str(TEST_LENGTH)]
+
+    found = means(grouped(results, value))
+    return {
+        test: {
+            name.removeprefix(f"{test}: "): v
+            for name, v in found.items()
+            if name.startswith(test)
+        }
+        for test in TESTS
+    }
+
+
+BLOCK_PARTS = Experiment(
+    "block-parts", main, measure, from_weights=False
+)

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tf_mamba_edu.experiments.experiment import Experiment
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.s4d import INITIALIZATIONS, S4D
 
@@ -96,3 +97,16 @@ def main(folder: Path | None = None) -> Results:
         },
     )
     return results
+
+
+def measure(results: Results) -> dict:
+    """Returns the errors of the stored weights."""
+    errors = {}
+    for initialization in INITIALIZATIONS:
+        model = delay_model(initialization, 0)
+        results.load_weights(f"{initialization}-0", model)
+        errors[initialization] = relative_error(model)
+    return {"relative_error": errors}
+
+
+DELAY = Experiment("delay", main, measure)

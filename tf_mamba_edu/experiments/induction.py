@@ -8,6 +8,11 @@ from pathlib import Path
 
 import keras
 
+from tf_mamba_edu.experiments.experiment import (
+    Experiment,
+    grouped,
+    means,
+)
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.experiments.token_models import (
     Stage,
@@ -59,7 +64,7 @@ def learn_induction(
 
 def main(folder: Path | None = None) -> Results:
     """Makes the runs that are not stored yet: S6 with and without smoothing, S4D; three seeds."""
-    results = Results("induction", folder)
+    results = Results("induction-256", folder)
 
     def run(make_ssm, seed, smoothing):
         began = time.perf_counter()
@@ -98,3 +103,17 @@ def main(folder: Path | None = None) -> Results:
             runs[f"{kind}-{seed}"] = lambda a=arguments: run(*a)
     complete(results, runs)
     return results
+
+
+def measure(results: Results) -> dict:
+    """Returns the mean share of right answers at length 256 of each kind of model."""
+
+    def share(run):
+        return run["accuracy"][str(TEST_LENGTH)]["tokens"]
+
+    return {"accuracy": means(grouped(results, share))}
+
+
+INDUCTION = Experiment(
+    "induction-256", main, measure, from_weights=False
+)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tf_mamba_edu.datasets import king_james_bible
+from tf_mamba_edu.experiments.experiment import Experiment
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.lm import MambaConfig, MambaLM
 from tf_mamba_edu.training import (
@@ -37,11 +38,7 @@ def train_letters(seed: int = 0) -> tuple[MambaLM, dict]:
     texts = king_james_bible()
     train = [encode(passage) for passage in texts.train]
     model = letter_model(seed)
-    model.compile(
-        make_optimizer(4e-3, STEPS),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=True,
-    )
+    compile_letters(model)
     bar = keras.utils.Progbar(STEPS, stateful_metrics=["loss"])
     for epoch in range(STEPS // STEPS_PER_EPOCH):
         count = STEPS_PER_EPOCH * BATCH_SIZE
@@ -53,15 +50,30 @@ def train_letters(seed: int = 0) -> tuple[MambaLM, dict]:
             (epoch + 1) * STEPS_PER_EPOCH,
             [("loss", logs.history["loss"][0])],
         )
-    held_out = [encode(passage) for passage in texts.validation]
-    x, y = consecutive_windows(held_out, LENGTH)
-    x, y = (a[: len(a) // 32 * 32] for a in (x, y))
-    loss = model.evaluate(x, y, batch_size=32, verbose=0)
     return model, {
         "seed": seed,
         "steps": STEPS,
-        "bits_per_letter": round(float(loss / np.log(2)), 4),
+        "bits_per_letter": bits_per_letter(model),
     }
+
+
+def compile_letters(model: MambaLM) -> None:
+    """Compiles the model with the recipe of the run."""
+    model.compile(
+        make_optimizer(4e-3, STEPS),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=True,
+    )
+
+
+def bits_per_letter(model: MambaLM) -> float:
+    """Returns the loss of a compiled model on the validation part."""
+    passages = king_james_bible().validation
+    held_out = [encode(passage) for passage in passages]
+    x, y = consecutive_windows(held_out, LENGTH)
+    x, y = (a[: len(a) // 32 * 32] for a in (x, y))
+    loss = model.evaluate(x, y, batch_size=32, verbose=0)
+    return round(float(loss / np.log(2)), 4)
 
 
 def main(folder: Path | None = None) -> Results:
@@ -75,3 +87,14 @@ def main(folder: Path | None = None) -> Results:
 
     complete(results, {"0": run})
     return results
+
+
+def measure(results: Results) -> dict:
+    """Returns the loss of the stored weights."""
+    model = letter_model()
+    compile_letters(model)
+    results.load_weights("0", model)
+    return {"bits_per_letter": bits_per_letter(model)}
+
+
+LETTERS = Experiment("letters", main, measure)

@@ -8,6 +8,11 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from tf_mamba_edu.experiments.experiment import (
+    Experiment,
+    grouped,
+    means,
+)
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.experiments.token_models import (
     Stage,
@@ -78,6 +83,11 @@ class PartlySelectiveSSM(SelectiveSSM):
         return delta, B, C
 
 
+def make_s4d() -> S4D:
+    """Makes the time-invariant SSM that S6 is compared with."""
+    return S4D(d_state=64, name="ssm")
+
+
 def model_of(
     seed: int,
     make_ssm: Callable[[], keras.layers.Layer] | None = None,
@@ -117,7 +127,7 @@ def main(folder: Path | None = None) -> Results:
 
     And one of S6 that trains at length 256 from the start.
     """
-    results = Results("selective_copying", folder)
+    results = Results("selective-copying-256", folder)
 
     def run(name, make_ssm, rate, seed, stages=STAGES):
         model = model_of(seed, make_ssm)
@@ -127,9 +137,6 @@ def main(folder: Path | None = None) -> Results:
             results.save_weights(name, model)
         return measured
 
-    def s4d():
-        return S4D(d_state=64, name="ssm")
-
     runs = {}
     for seed in range(SEEDS):
         name = f"s6-{S6_RATE}-{seed}"
@@ -137,7 +144,7 @@ def main(folder: Path | None = None) -> Results:
         for rate in S4D_RATES:
             name = f"s4d-{rate}-{seed}"
             runs[name] = lambda n=name, r=rate, s=seed: run(
-                n, s4d, r, s
+                n, make_s4d, r, s
             )
     name = f"s6 at once-{S6_RATE}-0"
     runs[name] = lambda: run(name, None, S6_RATE, 0, AT_ONCE)
@@ -147,7 +154,7 @@ def main(folder: Path | None = None) -> Results:
 
 def ablation(folder: Path | None = None) -> Results:
     """Makes the runs at length 64 that are not stored yet: what is selective, and Delta's rank."""
-    results = Results("selection_ablation", folder)
+    results = Results("selection-ablation", folder)
 
     def run(name, seed, make_ssm=None, **block):
         model = model_of(seed, make_ssm, **block)
@@ -172,3 +179,37 @@ def ablation(folder: Path | None = None) -> Results:
             )
     complete(results, runs)
     return results
+
+
+def measure(results: Results) -> dict:
+    """Returns the accuracies of the stored weights at length 256."""
+    found = {}
+    for run in results.runs:
+        kind, rate, seed = run.split("-")
+        if seed == "0" and kind in ("s6", "s4d"):
+            make_ssm = make_s4d if kind == "s4d" else None
+            model = model_of(0, make_ssm)
+            results.load_weights(run, model)
+            length = STAGES[-1].length
+            shares = accuracy(model, TASK, length, sequences=512)
+            found[f"{kind} {rate}"] = shares["tokens"]
+    return {"accuracy": found}
+
+
+COPYING = Experiment("selective-copying-256", main, measure)
+
+
+def measure_ablation(results: Results) -> dict:
+    """Returns the mean share of right symbols at length 64 of each kind of model."""
+
+    def share(run):
+        return run["accuracy"][str(ABLATION_STAGES[-1].length)][
+            "tokens"
+        ]
+
+    return {"accuracy": means(grouped(results, share))}
+
+
+ABLATION = Experiment(
+    "selection-ablation", ablation, measure_ablation, from_weights=False
+)

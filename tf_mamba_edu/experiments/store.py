@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,9 +13,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 import tf_mamba_edu
+from tf_mamba_edu.resume import flush, writes
 
 RESULTS = Path(tf_mamba_edu.__file__).parent / "results"
 
@@ -31,38 +33,78 @@ class Results:
         self.name = name
         self.folder = Path(folder or RESULTS)
         self.path = self.folder / f"{name}.json"
-        self._content = self._read()
+        self.content = self._read()
 
     @property
     def runs(self) -> dict[str, dict]:
         """What each run measured, by its name."""
-        return self._content["runs"]
+        return self.content["runs"]
+
+    @property
+    def metrics(self) -> dict:
+        """What the experiment as a whole measured."""
+        return self.content.get("metrics", {})
 
     def reread(self) -> dict[str, dict]:
         """Returns `runs` as the file has them now."""
-        self._content = self._read()
+        self.content = self._read()
         return self.runs
 
     def add(self, run: str, result: dict) -> None:
         """Stores the result of one run, and with what it was made."""
         content = self._read()  # another process may have added
-        content["runs"][run] = {**result, "made_with": surroundings()}
+        content["runs"][run] = {**result, **surroundings()}
+        content.pop("metrics", None)  # they were those of fewer runs
         self._write(content)
 
-    def save_weights(self, run: str, model: keras.Model) -> None:
-        """Stores a model's weights as NAME-RUN.safetensors, and their checksum with the run."""
-        path = self._weights_path(run)
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def set_metrics(self, metrics: dict) -> None:
+        """Stores what the experiment as a whole measured."""
+        self._write({**self._read(), "metrics": metrics})
+
+    def save_weights(
+        self, run: str, model: keras.Model, dtype: str = "float32"
+    ) -> None:
+        """Stores a model's weights as NAME-RUN.safetensors, and their checksum with the run.
+
+        Args:
+            run: name of the run.
+            model: keeps the rounded weights, if the dtype rounds: what is measured afterwards is
+                what is stored.
+            dtype: of the stored numbers.
+        """
         arrays = {
-            name: np.asarray(w) for name, w in weights_of(model).items()
+            name: np.asarray(w).astype(dtype)
+            for name, w in weights_of(model).items()
         }
-        unfinished = path.with_suffix(".unfinished")
-        save_file(arrays, unfinished)
-        os.chmod(unfinished, 0o644)  # the library makes it private
-        os.replace(unfinished, path)
+        self.save_file(f"{self.name}-{run}.safetensors", save(arrays))
+        for name, weight in weights_of(model).items():
+            weight.assign(arrays[name].astype(weight.dtype))
+
+    def save_file(self, name: str, data: bytes) -> None:
+        """Stores a file beside the results, and its checksum in them."""
+        write_whole(self.folder / name, data)
         content = self._read()
-        content["sha256"][path.name] = sha256_of(path)
+        content["sha256"][name] = hashlib.sha256(data).hexdigest()
         self._write(content)
+
+    def load_file(self, name: str) -> bytes:
+        """Returns a file that `save_file` has stored.
+
+        Raises:
+            ValueError: if it is missing, or not the one that was stored.
+        """
+        path = self.folder / name
+        stored = self.content["sha256"].get(name)
+        if stored is None or not path.exists():
+            raise ValueError(
+                f"{path} is missing. Stored with {self.path.name}: "
+                + (", ".join(self.content["sha256"]) or "nothing")
+            )
+        if sha256_of(path) != stored:
+            raise ValueError(
+                f"{name} is damaged: its sha256 is not the one in {self.path.name}"
+            )
+        return path.read_bytes()
 
     def load_weights(self, run: str, model: keras.Model) -> None:
         """Gives a model the weights of a run.
@@ -70,18 +112,13 @@ class Results:
         Raises:
             ValueError: if the file is not the one that was stored, or does not fit the model.
         """
-        path = self._weights_path(run)
-        stored = self._content["sha256"].get(path.name)
-        if stored is None or not path.exists():
+        path = self.folder / f"{self.name}-{run}.safetensors"
+        if path.name not in self.content["sha256"] or not path.exists():
             raise ValueError(
                 f"`run` must be one with stored weights. Received: run={run!r}; stored: "
-                + (", ".join(self._content["sha256"]) or "none")
+                + (", ".join(self.content["sha256"]) or "none")
             )
-        if sha256_of(path) != stored:
-            raise ValueError(
-                f"{path.name} is damaged: its sha256 is not the one in {self.path.name}"
-            )
-        arrays = load_file(path)
+        arrays = load(self.load_file(path.name))
         weights = weights_of(model)
         wanted = {name: tuple(w.shape) for name, w in weights.items()}
         found = {name: a.shape for name, a in arrays.items()}
@@ -95,10 +132,7 @@ class Results:
                 f"{path.name} does not fit the model; differing: {', '.join(odd)}"
             )
         for name, weight in weights.items():
-            weight.assign(arrays[name])
-
-    def _weights_path(self, run):
-        return self.folder / f"{self.name}-{run}.safetensors"
+            weight.assign(arrays[name].astype(weight.dtype))
 
     def _read(self):
         if self.path.exists():
@@ -110,15 +144,34 @@ class Results:
                     f"{self.path.name} is damaged; put it back, or remove it to begin anew"
                 ) from error
             return content
-        return {"experiment": self.name, "runs": {}, "sha256": {}}
+        return {"name": self.name, "runs": {}, "sha256": {}}
 
     def _write(self, content):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".unfinished")
         text = json.dumps(content, indent=1, sort_keys=True)
-        unfinished.write_text(text + "\n", "utf-8")
-        os.replace(unfinished, self.path)
-        self._content = content
+        write_whole(self.path, f"{text}\n".encode())
+        self.content = content
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file under another name, and gives it its own when it is complete.
+
+    Raises:
+        ValueError: if it cannot be written; what was there stays as it was.
+    """
+    if not writes():
+        return
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(data)
+        flush(unfinished)
+        os.replace(unfinished, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 def complete(
@@ -149,9 +202,12 @@ def weights_of(model: keras.Model) -> dict[str, keras.Variable]:
 def surroundings() -> dict:
     """Returns the versions and the machine that a result was made with."""
     return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "tf_mamba_edu": tf_mamba_edu.__version__,
+        },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
 

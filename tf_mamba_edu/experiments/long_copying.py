@@ -1,0 +1,159 @@
+"""Chapter 14: selective copying against the length, S6 against S4D, up to length 1,024."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tf_mamba_edu.experiments.experiment import Experiment
+from tf_mamba_edu.experiments.long_memory import PricedSSM
+from tf_mamba_edu.experiments.selectivity import make_s4d
+from tf_mamba_edu.experiments.store import Results, complete
+from tf_mamba_edu.experiments.token_models import (
+    Stage,
+    accuracy,
+    compile_for,
+    token_model,
+    train,
+)
+from tf_mamba_edu.selective import SelectiveSSM
+from tf_mamba_edu.tasks import SelectiveCopying
+
+TASK = SelectiveCopying(vocab_size=18, n_tokens=16)
+LENGTHS = (48, 64, 128, 256, 512, 1024)
+SEEDS = (0, 1, 2)
+SEQUENCES = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What decides a run.
+
+    Attributes:
+        stages: lengths, steps and batch sizes.
+        learning_rate: the highest.
+        price: of writing, see `PricedSSM`; S4D has none.
+        s4d: whether the SSM is the time-invariant one.
+        seed: of weights and sequences.
+    """
+
+    stages: tuple[Stage, ...]
+    learning_rate: float = 5e-3
+    price: float = 0.0
+    s4d: bool = False
+    seed: int = 0
+
+
+TO_256 = (
+    Stage(48, 760, 42),
+    Stage(64, 570, 32),
+    Stage(128, 950, 16),
+    Stage(256, 1520, 8),
+)
+TO_1024 = (*TO_256[:3], Stage(256, 800, 8), Stage(1024, 800, 4))
+RATES = (2e-3, 5e-3, 1e-2)  # of S4D; the best counts
+RECIPES = {
+    "s6": Recipe(TO_256, price=1e-3),
+    **{f"s4d {rate}": Recipe(TO_256, rate, s4d=True) for rate in RATES},
+    "s6 long": Recipe(TO_1024, price=1e-3),
+}
+STORED = ("s6-0", "s6 long-0")
+
+
+def model_of(
+    recipe: Recipe, price: tf.Variable | None = None
+) -> keras.Model:
+    """Builds the model of a recipe: two blocks of width 64."""
+    keras.utils.set_random_seed(recipe.seed)
+
+    def make_ssm():
+        if recipe.s4d:
+            return make_s4d()
+        if price is None:
+            return SelectiveSSM(name="ssm")
+        return PricedSSM(price, name="ssm")
+
+    return token_model(TASK.vocab_size, 64, 2, make_ssm)
+
+
+def by_length(model: keras.Model) -> dict[str, float]:
+    """Returns the share of right symbols in fresh sequences of each length."""
+    return {
+        str(n): accuracy(
+            model,
+            TASK,
+            n,
+            sequences=SEQUENCES,
+            batch_size=16,
+            seed=30_000,
+        )["tokens"]
+        for n in LENGTHS
+    }
+
+
+def make(results: Results, run: str, recipe: Recipe) -> dict:
+    """Trains a model and measures it at all lengths."""
+    price = tf.Variable(recipe.price, trainable=False)
+    model = model_of(recipe, price)
+    steps = sum(stage.steps for stage in recipe.stages)
+    compile_for(model, recipe.learning_rate, steps)
+    began = time.perf_counter()
+    history = train(
+        model,
+        TASK,
+        recipe.stages,
+        seed=recipe.seed,
+        backup=results.folder / f"{results.name}-{run}.state",
+    )
+    seconds = time.perf_counter() - began
+    if run in STORED:
+        results.save_weights(run, model, "float16")
+    return {
+        "seed": recipe.seed,
+        "recipe": dataclasses.asdict(recipe),
+        "parameters": model.count_params(),
+        "history": history,
+        "seconds": round(seconds, 1),
+        "accuracy_by_length": by_length(model),
+    }
+
+
+def main(folder: Path | None = None) -> Results:
+    """Makes the runs that are missing: S6 and S4D up to 256, and S6 up to 1,024."""
+    results = Results("selective-copying", folder)
+    runs: dict[str, Callable[[], dict]] = {}
+    for kind, recipe in RECIPES.items():
+        for seed in SEEDS:
+            name = f"{kind}-{seed}"
+            runs[name] = functools.partial(
+                make,
+                results,
+                name,
+                dataclasses.replace(recipe, seed=seed),
+            )
+    complete(results, runs)
+    return results
+
+
+def load(results: Results, run: str) -> keras.Model:
+    """Returns the trained model of a run."""
+    model = model_of(RECIPES[run.rpartition("-")[0]])
+    results.load_weights(run, model)
+    return model
+
+
+def measure(results: Results) -> dict:
+    """Returns the shares of right symbols by length: of S6 up to 256, and of S6 up to 1,024."""
+    return {
+        "accuracy_by_length": by_length(load(results, STORED[0])),
+        "accuracy_by_length_long": by_length(load(results, STORED[1])),
+    }
+
+
+COPYING = Experiment("selective-copying", main, measure)
