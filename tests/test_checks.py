@@ -26,7 +26,9 @@ from tf_mamba_edu.checks import (
     hippo,
     language_model,
     lti,
+    next_token,
     parallel_scan,
+    prospects,
     selectivity,
     sequence_models,
 )
@@ -96,6 +98,8 @@ def test_every_chapter_with_exercises_has_checks():
         "block",
         "language_model",
         "checkpoints",
+        "next_token",
+        "prospects",
     }
     assert {case.id.split(".")[0] for case in CHECKS} >= chapters
     assert len({case.values[0].name for case in CHECKS}) == len(CHECKS) >= 6 * len(chapters)
@@ -419,6 +423,8 @@ def test_a_batch_may_be_run_at_once():
         ("09_mamba_block", block.check_residual_block),
         ("10_language_model", language_model.check_write),
         ("11_pretrained", checkpoints.check_convert),
+        ("12_next_token", next_token.check_split),
+        ("16_prospects", prospects.check_in_chunks),
     ],
 )
 def test_the_code_given_in_the_sheet_has_both_bugs(sheet, check):
@@ -1082,3 +1088,94 @@ def test_a_reader_that_crashes_is_told_why(changes, word):
     checkpoints.check_read_tensors(read_with())
     message = refused_politely(checkpoints.check_read_tensors, read_with(**changes))
     assert word in message, message
+
+
+# Chapter 16: answers written in other ways, and near misses
+
+
+@pytest.mark.parametrize("right", [25_177, 25_177.0, np.int64(25_177)])
+def test_a_whole_number_of_tokens_passes_in_chapter_16(right):
+    assert prospects.check_longest_text(right) is None
+
+
+@pytest.mark.parametrize(
+    "slip, message", [(393_216 / np.log2(50_280), "not yet rounded"), (25_178, "rounded up")]
+)
+def test_a_number_of_tokens_that_is_not_rounded_down_is_told(slip, message):
+    assert message in refused_politely(prospects.check_longest_text, slip)
+
+
+def test_the_delta_rule_passes_as_a_linear_recurrence():
+    def answer(keys, values):
+        state = np.zeros((values.shape[1], keys.shape[1]))
+        for key, value in zip(keys, values, strict=True):
+            erase = np.eye(len(key)) - np.outer(key, key)
+            state = state @ erase + np.outer(value, key)
+        return state
+
+    assert prospects.check_corrected(answer) is None
+
+
+@pytest.mark.parametrize("turns", [0, 1, -3])
+def test_a_clock_may_turn_any_number_of_full_turns_further(turns):
+    def answer(digits, m):
+        hand = np.exp(2j * np.pi * np.cumsum(digits / m + turns))
+        return np.round(np.angle(hand) * m / (2 * np.pi)) % m
+
+    assert prospects.check_clock(answer) is None
+
+
+# Chapter 01: right values got in a way that was not asked for, and a guess in words
+
+
+def test_never_is_a_guess_and_not_a_wrong_type():
+    check = sequence_models.check_vanished
+    messages = {problem(check, never) for never in (0, "never", "Never!")}
+    assert len(messages) == 1 and "it does vanish" in messages.pop()
+    assert "real numbers" in problem(check, "ten")
+
+
+def test_what_has_just_been_heard_is_asked_for_too():
+    def recalled(states, x, k):
+        known, target = states[k:], x[:-k]
+        weights = np.linalg.lstsq(known, target, rcond=None)[0]
+        return 1 - ((target - known @ weights) ** 2).sum() / (target**2).sum()
+
+    check = sequence_models.check_recalled
+    assert "right for k > 0, but k = 0 fails" in refused_politely(check, recalled)
+
+    def unasked(states, x, k):
+        return recalled(states, x, k) if k else 1.0
+
+    assert "right for k > 0, but k = 0 fails" in refused_politely(check, unasked)
+
+
+def test_a_table_of_all_pairs_is_not_one_pass():
+    def by_table(q, k, v, a):
+        age = np.arange(len(q))[:, None] - np.arange(len(q))
+        weights = np.where(age >= 0, a ** np.maximum(age, 0), 0.0)
+        h = (weights[-1][:, None] * k).T @ v
+        return (weights * (q @ k.T)) @ v, h
+
+    check = sequence_models.check_fading_attention
+    message = refused_politely(check, by_table)
+    assert "the values are right, but for L = 600" in message and "a table (L, L)" in message
+
+    def all_states(q, k, v, a):
+        states = [np.outer(k[0], v[0])]
+        for t in range(1, len(q)):
+            states.append(a * states[-1] + np.outer(k[t], v[t]))
+        return np.einsum("ld,lde->le", q, np.stack(states)), states[-1]
+
+    assert check(all_states) is None
+
+
+@pytest.mark.parametrize("hidden, passes", [(-1e9, True), (-np.inf, True), (-20.0, False)])
+def test_a_mask_must_be_below_any_score(hidden, passes):
+    def attend(q, k, v):
+        scores = q @ k.T / np.sqrt(q.shape[1])
+        weights = np.exp(np.where(np.tri(len(q)) == 1, scores, hidden))
+        return weights / weights.sum(axis=1, keepdims=True) @ v
+
+    check = sequence_models.check_attend
+    assert check(attend) is None if passes else refused_politely(check, attend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,8 +157,14 @@ def _restore(model, folder):
 
 def store(model, folder, epoch, history) -> None:
     """Writes beside, then renames: first measurements, then weights."""
-    if not writes():
+    if not writes():  # but reading variables takes all machines
+        with tempfile.TemporaryDirectory() as elsewhere:
+            _write(model, Path(elsewhere), epoch, history)
         return
+    _write(model, folder, epoch, history)
+
+
+def _write(model, folder, epoch, history):
     before = states_in(folder)
     state = folder / f"epoch-{epoch}"
     try:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 
-from tf_mamba_edu.checks.core import Check, Mistake
+from tf_mamba_edu.checks.core import (
+    Check,
+    Mistake,
+    NotYet,
+    _raw_result,
+)
 
 WEIGHT, STATE = (
     1.3733,
@@ -17,7 +24,16 @@ def _steps_until(factor):
     return np.log(1e-3) / np.log(factor)
 
 
-check_vanished = Check(
+class _TakesNever(Check):
+    """A check of a number of steps that takes the word never for 0."""
+
+    def _problem(self, answer):
+        if isinstance(answer, str) and "never" in answer.lower():
+            answer = 0
+        return super()._problem(answer)
+
+
+check_vanished = _TakesNever(
     name="vanished_after",
     spec=10,
     outputs=("vanished_after",),
@@ -53,6 +69,11 @@ check_vanished = Check(
             22,
             "after 22 steps the power of the weight alone has passed a thousand, upwards. Where "
             "is the slope of tanh?",
+        ),
+        Mistake(
+            0,
+            "it does vanish. The weight is above 1, but a step multiplies by the slope of tanh as "
+            "well, and where the unit rests the slope is far below 1.",
         ),
     ),
 )
@@ -158,8 +179,10 @@ check_gru_step = Check(
 
 
 def _attention_case(rng):
+    """The first query finds little in its only key: its score is -40."""
     L, d, width = (int(v) for v in rng.integers((4, 2, 2), (8, 6, 5)))
     q, k = rng.normal(size=(2, L, d))
+    q[0] = -40 * d**0.5 * k[0] / (k[0] @ k[0])
     return q, k, rng.normal(size=(L, width))
 
 
@@ -211,6 +234,12 @@ check_attend = Check(
             "that divides its attention among the keys, so the sum runs over the last axis.",
         ),
         Mistake(
+            lambda *args: _attend(*args, hidden=-10.0),
+            "the future is hidden behind a score of -10. That hides it only as long as the scores "
+            "of the past are larger, and in these cases some are far smaller. Only minus infinity "
+            "is below all of them.",
+        ),
+        Mistake(
             _mask_on_weights,
             "the mask comes after the softmax. The weights of the future are 0, but its keys are "
             "still in the denominator, and the rows no longer add up to 1. Hide the scores.",
@@ -254,12 +283,13 @@ def _bill(
     score_heads=True,
     kept=2,
     kept_heads=False,
+    seen=lambda L: L**2,
 ):
     """The right counts and, by their switches, wrong ones."""
-    work = maps * L * E**2 + tables * L**2 * E * (
+    work = maps * L * E**2 + tables * seen(L) * E * (
         H if work_heads else 1
     )
-    scores = L**2 * (H if score_heads else 1)
+    scores = seen(L) * (H if score_heads else 1)
     return work, scores, kept * L * E * (H if kept_heads else 1)
 
 
@@ -296,6 +326,16 @@ check_layer_bill = Check(
             lambda *args: _bill(*args, score_heads=False),
             "each head has a table of scores of its own: heads cost no multiplications, but they "
             "do cost memory.",
+        ),
+        Mistake(
+            lambda *args: _bill(*args, seen=lambda L: L * (L + 1) / 2),
+            "you count the scores that a query may see. The others are computed too and thrown "
+            "away afterwards: count the whole table, L times L.",
+        ),
+        Mistake(
+            lambda *args: _bill(*args, seen=lambda L: L**2 / 2),
+            "half of the table is missing. The future is hidden only after its scores have been "
+            "computed: count all L times L.",
         ),
         Mistake(
             lambda *args: _bill(*args, kept=1),
@@ -340,6 +380,34 @@ def _about_the_mean(states, x, k):
     return 1 - (target - states @ weights).var() / target.var()
 
 
+def _with_intercept(states, x, k):
+    return _recalled(
+        np.column_stack([states, np.ones(len(states))]), x, k
+    )
+
+
+def _over(states, x, k, whole):
+    """Scored against something else than the sum of squares of what is asked for."""
+    target = x[: len(x) - k]
+    missed = (1 - _recalled(states, x, k)) * (target**2).sum()
+    return 1 - missed / whole(x, len(target))
+
+
+def _newest(answer, cases) -> str | None:
+    """What to say if a right answer fails at k = 0."""
+    states, x, _ = cases[0]
+    try:
+        found = float(_raw_result(answer, (states, x, 0)))
+    except (NotYet, TypeError, ValueError):
+        found = np.nan
+    if abs(found - _share(states, x)) <= 1e-5:
+        return None
+    return (
+        "right for k > 0, but k = 0 fails: the state and what it has heard just now. x[:-k] is "
+        "then x[:0], which is empty. x[: len(x) - k] is not."
+    )
+
+
 check_recalled = Check(
     name="recalled",
     spec=_recalled,
@@ -348,6 +416,7 @@ check_recalled = Check(
     tolerance=1e-5,
     hint="which rows of states know x[0] for exactly k steps? The pairs are (states[k], x[0]), "
     "(states[k + 1], x[1]) and so on; then np.linalg.lstsq.",
+    cost=_newest,
     mistakes=(
         Mistake(
             lambda states, x, k: _share(states[: len(x) - k], x[k:]),
@@ -385,6 +454,25 @@ check_recalled = Check(
             "you compare variances, which take the mean of each array off. The numbers have mean "
             "0 by themselves: compare sums of squares.",
         ),
+        Mistake(
+            _with_intercept,
+            "your fit has a constant beside the states, one weight more than asked for: the "
+            "numbers have mean 0, and h_t w is all there is.",
+        ),
+        Mistake(
+            lambda states, x, k: _over(
+                states, x, k, lambda x, n: (x**2).sum()
+            ),
+            "you divide by the sum over all of x. The last k numbers were not asked for: sum over "
+            "the same t as in the error.",
+        ),
+        Mistake(
+            lambda states, x, k: _over(
+                states, x, k, lambda x, n: n * x.var()
+            ),
+            "you compare a mean error with the variance of all of x. Take the sum of squares of "
+            "the numbers that were asked for, the same t as in the error.",
+        ),
     ),
 )
 
@@ -418,6 +506,30 @@ def _all_at_the_end(q, k, v, a):
     return q @ h, h
 
 
+def _size_of_table(answer, cases) -> str | None:
+    """What to say if a right answer keeps a table (L, L)."""
+    L = 600
+    rng = np.random.default_rng(0)
+    arguments = (*rng.normal(size=(3, L, 2)), 0.9)
+    running = tracemalloc.is_tracing()
+    if not running:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        _raw_result(answer, arguments)
+        most = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        if not running:
+            tracemalloc.stop()
+    if most < 2 * L**2:
+        return None
+    return (
+        f"the values are right, but for L = {L} your function takes {most / 1e6:.1f} MB: that is "
+        "a table (L, L). Asked for is one pass that keeps d times d numbers."
+    )
+
+
 check_fading_attention = Check(
     name="fading_attention",
     spec=_fading,
@@ -425,6 +537,7 @@ check_fading_attention = Check(
     cases=_fading_case,
     hint="write y_0 and y_1 out. In both, what stands behind q is a table (d, d) that does not "
     "know q. How does the second table come from the first?",
+    cost=_size_of_table,
     mistakes=(
         Mistake(
             lambda *args: _fading(*args, early=True),
@@ -457,6 +570,15 @@ check_fading_attention = Check(
             ),
             "the state is transposed: you wrote v k^T. The query has to meet the keys, so k "
             "stands in the rows: k v^T, read by q @ h.",
+        ),
+        Mistake(
+            lambda *args: _fading(
+                *args,
+                pair=lambda k, v: np.outer(v, k),
+                read=lambda q, h: h @ q,
+            ),
+            "y is right, and h is the transpose of what was asked for: you wrote v k^T and read "
+            "h @ q. Let k stand in the rows, so that q @ h gives y.",
         ),
         Mistake(
             lambda *args: _fading(*args, read=lambda q, h: h @ q),

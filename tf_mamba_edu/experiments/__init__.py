@@ -79,12 +79,12 @@ EXPERIMENTS = {
     "next-token-windows": Entry(
         "windows",
         "WINDOWS",
-        "chapter 12: overlapping windows, split at random (one run of half an hour)",
+        "chapter 12: overlapping windows, split at random (one run of twenty minutes)",
     ),
     "induction": Entry(
         "long_memory",
         "INDUCTION",
-        "chapter 14: induction up to 2^20 tokens (9 runs of two minutes)",
+        "chapter 14: induction up to 2^20 tokens (12 runs of two minutes)",
     ),
     "sentiment-1": Entry(
         "sentiment",

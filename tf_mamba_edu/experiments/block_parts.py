@@ -274,5 +274,5 @@ def measure(results: Results) -> dict:
 
 
 BLOCK_PARTS = Experiment(
-    "block-parts", main, measure, from_weights=False
+    "block-parts", main, measure, from_weights=False, one_device=True
 )

@@ -109,4 +109,4 @@ def measure(results: Results) -> dict:
     return {"relative_error": errors}
 
 
-DELAY = Experiment("delay", main, measure)
+DELAY = Experiment("delay", main, measure, one_device=True)

@@ -31,6 +31,7 @@ class Experiment:
         main: from a folder (None: the package's own results) to `Results`, of which it makes the
             runs that are missing.
         measure: from `Results` to the metrics of the experiment.
+        one_device: whether its models are trained by what `tf.distribute` does not serve.
         from_weights: whether it measures the weights that are stored, or only sums up what the
             runs have measured, since none are.
     """
@@ -38,6 +39,7 @@ class Experiment:
     name: str
     main: Callable[[Path | None], Results]
     measure: Callable[[Results], dict]
+    one_device: bool = False
     from_weights: bool = True
 
     def run(
@@ -50,10 +52,16 @@ class Experiment:
             strategy: one of STRATEGIES, on which models are trained; None for one device.
 
         Raises:
-            ValueError: if the strategy is unknown, or something in the folder is damaged, cannot
-                be written, or belongs to another configuration.
+            ValueError: if the strategy is unknown or not for this experiment, or something in the
+                folder is damaged, cannot be written, or belongs to another configuration.
         """
-        with scope_of(strategy):
+        scope = scope_of(strategy)
+        if strategy is not None and self.one_device:
+            raise ValueError(
+                f"`strategy` must be left out: {self.name} trains on one device. "
+                f"Received: strategy={strategy!r}"
+            )
+        with scope:
             results = self.main(folder)
         if not results.metrics and writes():
             results.set_metrics(self.measure(results))

@@ -115,5 +115,5 @@ def measure(results: Results) -> dict:
 
 
 INDUCTION = Experiment(
-    "induction-256", main, measure, from_weights=False
+    "induction-256", main, measure, from_weights=False, one_device=True
 )

@@ -97,4 +97,4 @@ def measure(results: Results) -> dict:
     return {"bits_per_letter": bits_per_letter(model)}
 
 
-LETTERS = Experiment("letters", main, measure)
+LETTERS = Experiment("letters", main, measure, one_device=True)

@@ -156,4 +156,6 @@ def measure(results: Results) -> dict:
     }
 
 
-COPYING = Experiment("selective-copying", main, measure)
+COPYING = Experiment(
+    "selective-copying", main, measure, one_device=True
+)

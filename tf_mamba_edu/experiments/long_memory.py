@@ -54,7 +54,7 @@ class Recipe:
     price: float = 0.0
     learning_rate: float = 6e-3
     label_smoothing: float = 0.2
-    free_steps: int = 50
+    free_steps: int = 300
     tested: tuple[int, ...] = LENGTHS[:6]
     seed: int = 0
 
@@ -70,6 +70,7 @@ RECIPES = {
     "plain": Recipe(SHORT),
     "mixed": Recipe(MIXED),
     "priced": Recipe(SHORT, price=0.01),
+    "hasty": Recipe(SHORT, price=0.01, free_steps=50),
 }
 SHIPPED = "priced-0"
 
@@ -286,4 +287,4 @@ def measure(results: Results) -> dict:
     }
 
 
-INDUCTION = Experiment("induction", main, measure)
+INDUCTION = Experiment("induction", main, measure, one_device=True)

@@ -196,7 +196,9 @@ def measure(results: Results) -> dict:
     return {"accuracy": found}
 
 
-COPYING = Experiment("selective-copying-256", main, measure)
+COPYING = Experiment(
+    "selective-copying-256", main, measure, one_device=True
+)
 
 
 def measure_ablation(results: Results) -> dict:
@@ -211,5 +213,9 @@ def measure_ablation(results: Results) -> dict:
 
 
 ABLATION = Experiment(
-    "selection-ablation", ablation, measure_ablation, from_weights=False
+    "selection-ablation",
+    ablation,
+    measure_ablation,
+    from_weights=False,
+    one_device=True,
 )

@@ -16,6 +16,7 @@ from tf_mamba_edu.experiments.experiment import (
     finish,
     fit_or_resume,
 )
+from tf_mamba_edu.experiments.next_token import evaluate
 from tf_mamba_edu.experiments.sentiment import (
     VOCABULARY,
     Recipe,
@@ -29,13 +30,10 @@ from tf_mamba_edu.experiments.sentiment import (
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.lm import MambaLM
 from tf_mamba_edu.reviews import language_model_texts, movie_reviews
-from tf_mamba_edu.training import (
-    consecutive_windows,
-    make_optimizer,
-    random_windows,
-)
+from tf_mamba_edu.training import make_optimizer, random_windows
 
 SEEDS = (0, 1, 2)
+MEASURED = 2000  # tokens in each of 64 held-out passages
 STEPS, STEPS_PER_EPOCH, LENGTH, BATCH_SIZE = 3000, 250, 128, 16
 RECIPE = Recipe(
     "rotten_tomatoes",
@@ -97,18 +95,16 @@ def train_language_model(results: Results, tokenizer) -> dict:
     seconds = time.perf_counter() - began
     finish(results, LANGUAGE_MODEL)
     results.save_weights(LANGUAGE_MODEL, model, "float16")
-    x, y = consecutive_windows(
-        stream_of(tokenizer, texts.validation), LENGTH
-    )
-    few = np.random.default_rng(0).permutation(len(x))[:1024]
-    loss = model.evaluate(x[few], y[few], batch_size=16, verbose=0)
+    [held_out] = stream_of(tokenizer, texts.validation)
+    some = np.split(held_out[: 64 * MEASURED], 64)  # of 2,000 tokens
+    found = evaluate(model, some, batch_size=16)
     return {
         "seed": 0,
         "recipe": recipe,
         "parameters": model.count_params(),
         "training_tokens": len(passages[0]),
         "history": {"loss": [round(v, 4) for v in history["loss"]]},
-        "validation_loss": round(float(loss), 4),
+        "validation_loss": found["loss"],
         "seconds": round(seconds, 1),
     }
 

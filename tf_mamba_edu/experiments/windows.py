@@ -50,7 +50,7 @@ class Recipe:
     d_model: int = 128
     batch_size: int = 64
     learning_rate: float = 1e-3
-    passes: int = 6
+    passes: int = 3
     parts: int = 2
     leaked: float = 0.3
     measured: int = 2048
@@ -194,4 +194,6 @@ def measure(results: Results) -> dict:
     }
 
 
-WINDOWS = Experiment(TEXT.name, main, measure, from_weights=False)
+WINDOWS = Experiment(
+    TEXT.name, main, measure, from_weights=False, one_device=True
+)

@@ -1,0 +1,95 @@
+"""Mamba, GRU, Transformer: equal sizes, and what is measured of them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tf_mamba_edu import MambaConfig, MambaLM
+from tf_mamba_edu.baselines import GRULM, BaselineConfig, TransformerLM
+from tf_mamba_edu.experiments import comparison, comparison_worker
+from tf_mamba_edu.experiments.comparison import RATES
+from tf_mamba_edu.experiments.next_token import NextToken
+from tf_mamba_edu.experiments.store import Results
+
+kinds = pytest.mark.parametrize("kind", RATES)
+
+
+def test_all_have_as_many_parameters():
+    sizes = {kind: comparison.model_of(kind).count_params() for kind in RATES}
+    assert max(sizes.values()) / min(sizes.values()) < 1.05, sizes
+
+
+def test_windows_ask_for_every_token_but_the_first():
+    passage = np.arange(1000)
+    asked = np.concatenate([w[1:] for w in comparison.windows_of(passage)])
+    np.testing.assert_array_equal(asked, passage[1:])
+    assert {len(w) for w in comparison.windows_of(passage)[:-1]} == {comparison.LENGTH + 1}
+
+
+def small_model(kind, seed=0):
+    if kind == "mamba":
+        return MambaLM(MambaConfig(50, 8, 1, d_state=2))
+    model = {"gru": GRULM, "transformer": TransformerLM}[kind]
+    return model(BaselineConfig(50, 8, 1, n_heads=2))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for module in (comparison, comparison_worker):
+        monkeypatch.setattr(module, "model_of", small_model)
+        monkeypatch.setattr(module, "VOCABULARY", 50)
+    for name, value in dict(STEPS=4, STEPS_PER_EPOCH=2, BATCH_SIZE=2, LENGTH=16).items():
+        monkeypatch.setattr(comparison, name, value)
+    text = np.random.default_rng(0).integers(0, 50, 400).astype("int32")
+    monkeypatch.setattr(comparison, "encode", lambda *_: [text])
+    monkeypatch.setattr(NextToken, "tokenizer", lambda *_: None)
+
+
+@kinds
+def test_a_run_is_measured_with_the_weights_that_are_stored(kind, small, tmp_path):
+    results = Results("comparison", tmp_path)
+    found = comparison.learn(results, f"{kind}-0", kind, 0)
+    assert found["tokens_seen"] == 4 * 2 * 16 and found["held_out"]["tokens"] == 399
+    again = small_model(kind)
+    results.load_weights(f"{kind}-0", again)
+    assert comparison.held_out_loss(again, None)["loss"] == found["held_out"]["loss"]
+    assert not list(tmp_path.glob("*.state"))
+
+
+@kinds
+def test_the_worker_times_training_and_generation(kind, small, monkeypatch):
+    monkeypatch.setattr(comparison_worker, "TOKENS", 32)
+    monkeypatch.setattr(comparison_worker, "PART", 8)
+    monkeypatch.setattr(comparison_worker, "NEW", 2)
+    trained = comparison_worker.train(kind, 16)
+    assert trained["tokens_per_second"] > 0 and trained["peak_mib"] >= 0
+    caches = [comparison_worker.generate(kind, n)["cache_bytes"] for n in (8, 24)]
+    assert (caches[1] > caches[0]) == (kind == "transformer")
+
+
+def test_what_does_not_fit_is_a_result(monkeypatch):
+    def run(command, **options):
+        assert command[-3:] == ["train", "gru", "8"]
+        return subprocess.CompletedProcess(command, -9, "", "")
+
+    monkeypatch.setattr(comparison.subprocess, "run", run)
+    found = comparison.in_a_process_of_its_own("train", "gru", 8)
+    assert found == {"failed": "did not fit"}
+
+    def slow(command, timeout, **options):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(comparison.subprocess, "run", slow)
+    assert comparison.in_a_process_of_its_own("train", "gru", 8)["failed"].startswith("took")
+
+
+def test_the_worker_prints_one_line_of_json():
+    command = [sys.executable, "-m", "tf_mamba_edu.experiments.comparison_worker"]
+    done = subprocess.run(
+        [*command, "generate", "gru", "16"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["cache_bytes"] == 5 * 124 * 4

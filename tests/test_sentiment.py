@@ -1,0 +1,215 @@
+"""Sentiment of reviews: padding, pooling, what a classifier reads, and what is stored of it."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_mamba_edu import movie_reviews
+from tf_mamba_edu.experiments import EXPERIMENTS, sentiment, sentiment_pretrained
+from tf_mamba_edu.experiments.sentiment import (
+    PADDING,
+    POOLINGS,
+    UNKNOWN,
+    MaskedPooling,
+    Recipe,
+    Sentiment,
+    classifier,
+    encode,
+    epoch_of,
+    probabilities,
+    share_right,
+)
+from tf_mamba_edu.experiments.store import Results
+from tf_mamba_edu.reviews import Reviews, ReviewSplits
+
+SMALL = Recipe("rotten_tomatoes", epochs=2, length=8, d_model=8, batch_size=4)
+poolings = pytest.mark.parametrize("how", POOLINGS)
+
+
+@pytest.fixture
+def few_pieces(monkeypatch):
+    monkeypatch.setattr(sentiment, "VOCABULARY", 30)
+    monkeypatch.setattr(sentiment_pretrained, "VOCABULARY", 30)
+
+
+class Letters:
+    """A tokenizer in which a is piece 3, b piece 4, and so on."""
+
+    def encode(self, texts):
+        return [[ord(c) - ord("a") + 3 for c in text] for text in texts]
+
+    def eos_id(self):
+        return 2
+
+
+# Padding
+
+
+def test_long_texts_lose_their_middle():
+    ids = encode(Letters(), ["abc", "abcdefgh", "", "abcde"], 5)
+    wanted = [[4, 5, 6, 0, 0], [4, 5, 9, 10, 11], [0, 0, 0, 0, 0], [4, 5, 6, 7, 8]]
+    np.testing.assert_array_equal(ids, wanted)
+
+
+@poolings
+@pytest.mark.parametrize("both_ways", [False, True])
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_padding_changes_nothing(how, both_ways, n_layers, few_pieces):
+    recipe = dataclasses.replace(SMALL, both_ways=both_ways, pooling=how, n_layers=n_layers)
+    model = classifier(recipe)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 30, (3, 6)).astype("int32")
+    ids[1, 4:] = ids[2, 2:] = PADDING
+    alone = [model(row[row > 0][None])[0] for row in ids]
+    for more in (0, 5):
+        padded = np.pad(ids, [[0, 0], [0, more]])
+        np.testing.assert_allclose(model(padded), alone, atol=2e-6)
+
+
+@poolings
+def test_pooling_is_what_it_says(how):
+    h = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    mask = np.array([[True] * 5, [True, True, True, False, False]])
+    shown = [h[0], h[1, :3]]
+    slow = {
+        "mean": lambda x: x.mean(0),
+        "max": lambda x: x.max(0),
+        "last": lambda x: x[-1],
+    }[how]
+    wanted = np.stack([slow(x) for x in shown])
+    layer = MaskedPooling(how)
+    np.testing.assert_allclose(layer(h, mask=mask), wanted, atol=1e-6)
+    np.testing.assert_allclose(layer(h), [slow(x) for x in h], atol=1e-6)
+    assert MaskedPooling.from_config(layer.get_config()).how == how
+    assert np.isfinite(layer(h, mask=np.zeros((2, 5), bool))).all()
+
+
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match=r"`how` must be one of .*'last'.*how='median'"):
+        MaskedPooling("median")
+
+
+# What is read
+
+
+def test_an_epoch_hides_pieces_and_no_padding():
+    ids = np.tile(np.array([5, 6, 7, 8, 0, 0, 0, 0], np.int32), (10, 1))
+    labels = np.arange(10) % 2
+    recipe = dataclasses.replace(SMALL, word_dropout=0.5)
+    x, y = epoch_of(ids, labels, recipe, 0)
+    assert x.shape == (8, 8) and y.shape == (8, 1) and y.dtype == np.float32
+    assert (x[:, 4:] == PADDING).all()
+    hidden = x[:, :4] == UNKNOWN
+    assert 0.2 < hidden.mean() < 0.8
+    np.testing.assert_array_equal(x[:, :4][~hidden], ids[:8, :4][~hidden])
+    again, _ = epoch_of(ids, labels, recipe, 0)
+    other, _ = epoch_of(ids, labels, recipe, 1)
+    np.testing.assert_array_equal(again, x)
+    assert not np.array_equal(other, x)
+
+
+def test_an_epoch_keeps_texts_and_labels_together():
+    ids = np.arange(1, 10, dtype=np.int32)[:, None].repeat(8, 1)
+    recipe = dataclasses.replace(SMALL, word_dropout=0.0)
+    x, y = epoch_of(ids, np.arange(1, 10), recipe, 3)
+    np.testing.assert_array_equal(x[:, 0], y[:, 0])
+    assert len(set(y[:, 0])) == 8
+
+
+def test_probabilities_are_those_of_the_model(few_pieces):
+    model = classifier(SMALL)
+    ids = np.random.default_rng(0).integers(0, 30, (7, 8)).astype("int32")
+    ids[:, 0] = 3
+    wanted = tf.sigmoid(model(ids)[:, 0])
+    np.testing.assert_allclose(probabilities(model, ids, batch_size=4), wanted, atol=1e-6)
+
+
+def test_the_share_right():
+    reviews = Reviews(["a", "b", "c", "d"], np.array([1, 0, 1, 0], np.int32))
+    assert share_right(np.array([0.9, 0.1, 0.4, 0.2]), reviews) == 0.75
+
+
+# Training
+
+
+@pytest.fixture
+def praise(monkeypatch, few_pieces):
+    """Reviews in which the letter z is praise."""
+    rng = np.random.default_rng(0)
+
+    def draw(count):
+        labels = np.arange(count) % 2
+        texts = []
+        for label in labels:
+            letters = list(rng.choice(list("abcdef"), 6))
+            if label:
+                letters[rng.integers(6)] = "z"
+            texts.append("".join(letters))
+        return Reviews(texts, labels.astype("int32"))
+
+    splits = ReviewSplits(draw(160), draw(40), draw(40))
+
+    class Counts:
+        def predict(self, texts):
+            return np.array(["z" in text for text in texts], float)
+
+    for module in (sentiment, sentiment_pretrained):
+        monkeypatch.setattr(module, "movie_reviews", lambda source: splits)
+        monkeypatch.setattr(module, "tokenizer_of", lambda *_: Letters())
+    monkeypatch.setattr(sentiment, "naive_bayes", lambda source: Counts())
+    return splits
+
+
+def test_a_classifier_learns_and_its_weights_are_kept(praise, tmp_path):
+    recipe = dataclasses.replace(SMALL, epochs=6, dropout=0.0, word_dropout=0.0, learning_rate=0.03)
+    what = Sentiment("praise", recipe, seeds=(0, 1))
+    results = what.main(tmp_path)
+    assert sorted(results.runs) == ["0", "1"]
+    for run in results.runs.values():
+        assert run["test"] > 0.9 and run["naive_bayes_test"] == 1.0
+        assert len(run["history"]["loss"]) == 6
+    assert [p.name for p in tmp_path.glob("*.safetensors")] == ["praise-0.safetensors"]
+    assert what.measure(results) == {"accuracy": results.runs["0"]["test"]}
+
+
+def test_a_classifier_takes_over_a_language_model(few_pieces, monkeypatch):
+    recipe = dataclasses.replace(SMALL, n_layers=2, both_ways=False, pooling="last", dropout=0.0)
+    monkeypatch.setattr(sentiment_pretrained, "RECIPE", recipe)
+    lm = sentiment_pretrained.language_model()
+    model = classifier(recipe)
+    sentiment_pretrained.take_over(model, lm)
+    ids = np.random.default_rng(0).integers(1, 30, (2, 6)).astype("int32")
+    inner = keras.Model(model.input, model.get_layer("norm").output)
+    h = lm.embedding(ids)
+    for block in lm.blocks:
+        h = block(h)
+    np.testing.assert_allclose(inner(ids), lm.norm(h), atol=1e-5)
+
+
+def test_a_stream_has_an_end_behind_each_review():
+    [ids] = sentiment_pretrained.stream_of(Letters(), ["ab", "c"])
+    np.testing.assert_array_equal(ids, [4, 5, 3, 6, 3])
+
+
+def test_pieces_of_the_language_model_are_those_of_the_classifier():
+    ids = encode(Letters(), ["ab"], 2)
+    [stream] = sentiment_pretrained.stream_of(Letters(), ["ab"])
+    np.testing.assert_array_equal(ids[0], stream[:2])
+
+
+# What is stored
+
+STORED = [n for n in EXPERIMENTS if n.startswith("sentiment") and Results(n).path.exists()]
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_weights_make_the_stored_accuracy(name):
+    found = EXPERIMENTS[name].load().evaluate()["metrics"]
+    assert found["accuracy"] == pytest.approx(Results(name).metrics["accuracy"], abs=1e-3)
+
+
+def test_the_source_of_the_texts_is_the_one_of_the_recipe():
+    assert len(movie_reviews("rotten_tomatoes").test) == 852

@@ -1,0 +1,539 @@
+"""Checks of chapter 16, prospects."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tf_mamba_edu.checks.core import (
+    Check,
+    Mistake,
+    SeesInfinity,
+    turn_of,
+)
+
+_NUMBERS, _WORDS = 1536 * 16, 50_280  # of one block, of the vocabulary
+_BITS_PER_TOKEN = np.log2(_WORDS)
+
+
+def _fits(bits=16 * _NUMBERS, per_token=_BITS_PER_TOKEN):
+    return float(bits / per_token)
+
+
+check_longest_text = Check(
+    name="longest_text",
+    spec=np.floor(_fits()),
+    outputs=("longest_text",),
+    tolerance=1e-6,
+    hint="count both sides in bits: how many are in the state, and how many does a random token "
+    "need? Then round: does half a token still fit?",
+    mistakes=(
+        Mistake(
+            _fits(),
+            "this is the right ratio, not yet rounded. The question is for whole tokens.",
+        ),
+        Mistake(
+            np.ceil(_fits()),
+            "rounded up: the last token does not quite fit any more. With it there would be more "
+            "texts than states.",
+        ),
+        Mistake(
+            np.floor(_fits(per_token=np.log(_WORDS))),
+            "a natural logarithm on one side and bits on the other: a token of V takes log2(V) "
+            "bits.",
+        ),
+        Mistake(
+            np.floor(_fits(per_token=np.log10(_WORDS))),
+            "log10(V) counts decimal digits. The state is counted in bits: log2(V).",
+        ),
+        Mistake(
+            np.floor(_fits(per_token=np.ceil(np.log2(_WORDS)))),
+            "you give each token 16 whole bits. Taken together tokens can share: a text of L "
+            "tokens needs L log2(V) bits, and log2(V) is 15.62 here.",
+        ),
+        Mistake(
+            np.floor(_fits(bits=_NUMBERS)),
+            "this counts the numbers of the state as if each were one bit. It has 16.",
+        ),
+        Mistake(
+            np.floor(_fits(bits=2 * _NUMBERS)),
+            "this counts bytes, two a number. A byte has 8 bits.",
+        ),
+        Mistake(
+            np.floor(_fits(bits=16 * 24 * _NUMBERS)),
+            "this is the whole model, as in the chapter. The question is for one of its 24 "
+            "blocks.",
+        ),
+        Mistake(
+            np.floor(_fits(bits=32 * _NUMBERS)),
+            "this is for float32. The numbers here have 16 bits.",
+        ),
+    ),
+)
+
+
+def _pairs_case(rng):
+    """Keys of length 1, and one key that comes twice with different values."""
+    n, K, P = (int(v) for v in rng.integers((4, 3, 2), (8, 6, 6)))
+    K += K == P  # so that a transposed state has another shape
+    keys, values = rng.normal(size=(n, K)), rng.normal(size=(n, P))
+    keys[-1] = keys[0]
+    return keys / np.linalg.norm(
+        keys, axis=1, keepdims=True
+    ), values + 0.5
+
+
+def _entry_by_entry(keys, values):
+    state = np.zeros((values.shape[1], keys.shape[1]))
+    for key, value in zip(keys, values, strict=True):
+        for p in range(len(value)):
+            told = sum(
+                s * k for s, k in zip(state[p], key, strict=True)
+            )
+            for n in range(len(key)):
+                state[p, n] += (value[p] - told) * key[n]
+    return state
+
+
+def _told(keys, values, wrong=lambda state, key, value: state @ key):
+    """The delta rule and, by what it takes for wrong, other rules."""
+    state = np.zeros((values.shape[1], keys.shape[1]))
+    for key, value in zip(keys, values, strict=True):
+        error = value - wrong(state, key, value)
+        state = state + np.outer(error, key)
+    return state
+
+
+def _one_look(keys, values):
+    """Looks once, before anything is written."""
+    state = values.T @ keys
+    return state + (values - keys @ state.T).T @ keys
+
+
+check_corrected = Check(
+    name="corrected",
+    spec=_entry_by_entry,
+    outputs=("state",),
+    cases=_pairs_case,
+    hint="tell it one pair, then ask with the same key: do you get the value? Then tell it the "
+    "same key with another value, and ask again.",
+    mistakes=(
+        Mistake(
+            lambda keys, values: values.T @ keys,
+            "this only adds: nothing is looked up before it is written. Asked for a key that was "
+            "told twice, it answers with the sum of both values.",
+        ),
+        Mistake(
+            lambda keys, values: _told(
+                keys, values, lambda S, k, v: -(S @ k)
+            ),
+            "the sign of the correction: what the key gives already has to be taken away from the "
+            "value.",
+        ),
+        Mistake(
+            lambda keys, values: _told(keys, values).T,
+            "right, but transposed: values are rows and keys are columns, (P, K), so that a key "
+            "is asked by state @ key.",
+        ),
+        Mistake(
+            lambda keys, values: _told(
+                keys, values, lambda S, k, v: v - (v - S @ k) / 2
+            ),
+            "only half of the error is written. For keys of length 1 the whole of it makes the "
+            "answer exact.",
+        ),
+        Mistake(
+            _one_look,
+            "all pairs are added first and corrected once, together. The rule goes pair by pair: "
+            "look up, then write, then the next.",
+        ),
+        Mistake(
+            lambda keys, values: _told(keys[::-1], values[::-1]),
+            "you began with the last pair. Then the first value of a key replaces the later one.",
+        ),
+        Mistake(
+            lambda keys, values: np.outer(values[-1], keys[-1]),
+            "only the last pair is left: add the product to the state that is there.",
+        ),
+    ),
+)
+
+
+def _decay_case(rng):
+    """Moderate steps, then steps whose sum no exponential survives."""
+    turn, L = turn_of(rng), int(rng.integers(4, 8))
+    largest = (0.5, 1.5, 4000.0)[turn % 3]
+    delta = rng.uniform(0.3, 1.0, L) * largest
+    return delta, -float(rng.uniform(0.6, 1.4))
+
+
+def _product_by_product(delta, A):
+    L = len(delta)
+    weights = np.zeros((L, L))
+    for t in range(L):
+        for s in range(t + 1):
+            weights[t, s] = np.prod(np.exp(delta[s + 1 : t + 1] * A))
+    return weights
+
+
+def _quietly(function):
+    """The function without NumPy's warnings."""
+
+    def quiet(*arguments):
+        with np.errstate(all="ignore"):
+            return function(*arguments)
+
+    return quiet
+
+
+def _masked_late(delta, A):
+    age = np.cumsum(delta * A)
+    return np.exp(age[:, None] - age) * np.tri(len(delta))
+
+
+def _ratio(delta, A):
+    left = np.exp(np.cumsum(delta * A))
+    return np.where(np.tri(len(delta)) > 0, left[:, None] / left, 0.0)
+
+
+def _aged(delta, A, shift=0, mask=None):
+    """The right matrix and, by where sum and mask begin, wrong ones."""
+    L = len(delta)
+    age = np.cumsum(delta * A)
+    since = age - delta * A if shift else age  # with the own step
+    past = np.tri(L, dtype=bool) if mask is None else mask(L)
+    span = np.where(past, age[:, None] - since, -np.inf)
+    return np.exp(span)
+
+
+check_decay_matrix = SeesInfinity(
+    name="decay_matrix",
+    spec=_product_by_product,
+    outputs=("weights",),
+    cases=_decay_case,
+    tolerance=1e-6,
+    hint="three steps are enough to try it: the diagonal is 1, below it stands exp(Delta_t A) of "
+    "the later step, above it 0. Then try steps of 4,000.",
+    mistakes=(
+        Mistake(
+            _quietly(_ratio),
+            "right on paper, and the mistake of chapter 07's museum piece: exp of the whole sum "
+            "is 0 in a float after a few large steps, and 0 / 0 is no number. Subtract the sums "
+            "first, then take one exponential.",
+        ),
+        Mistake(
+            _quietly(_masked_late),
+            "the mask comes too late. Above the diagonal the exponent is positive and may be "
+            "huge, and infinity times 0 is no number. Put -infinity there before the exponential.",
+        ),
+        Mistake(
+            lambda delta, A: _aged(delta, A, shift=1),
+            "each input has faded once too often: on the diagonal stands exp(Delta_t A), and an "
+            "input has not faded at all at its own step. The sum begins at s + 1.",
+        ),
+        Mistake(
+            lambda delta, A: _aged(
+                delta, A, mask=lambda L: np.tri(L, k=-1, dtype=bool)
+            ),
+            "the diagonal is 0: y_t would not know x_t. For s = t the sum is empty, and the "
+            "weight is 1.",
+        ),
+        Mistake(
+            lambda delta, A: _aged(delta, A).T,
+            "transposed: the output t is a row, the input s a column, and a row sees what is to "
+            "its left.",
+        ),
+        Mistake(
+            lambda delta, A: np.tri(len(delta)),
+            "this is the mask alone, attention without decay.",
+        ),
+        Mistake(
+            lambda delta, A: _aged(np.ones_like(delta), A),
+            "all steps have length 1 here. What fades an input are the Delta of the steps that "
+            "came after it.",
+        ),
+        Mistake(
+            _quietly(
+                lambda delta, A: np.exp(
+                    np.cumsum(delta * A)[:, None] - np.cumsum(delta * A)
+                )
+            ),
+            "nothing is masked: above the diagonal stand weights above 1, by which outputs hear "
+            "the future.",
+        ),
+    ),
+)
+
+
+def _chunk_case(rng):
+    """Three chunks and a rest; the chunk is never as long as the state."""
+    size, N, P = (int(v) for v in rng.integers((2, 2, 2), (5, 5, 5)))
+    L = 3 * size + 1
+    x, B, C = (rng.normal(size=(L, n)) + 0.4 for n in (P, N, N))
+    delta = rng.uniform(0.2, 0.9, L)
+    return x, delta, -float(rng.uniform(0.5, 1.0)), B, C, size
+
+
+def _token_by_token(x, delta, A, B, C, size):
+    h, outputs = np.zeros((B.shape[1], x.shape[1])), []
+    for t in range(len(x)):
+        h = np.exp(delta[t] * A) * h + delta[t] * np.outer(B[t], x[t])
+        outputs.append(C[t] @ h)
+    return np.stack(outputs)
+
+
+def _chunked(
+    x,
+    delta,
+    A,
+    B,
+    C,
+    size,
+    faded_by=lambda age: age,
+    left_by=lambda age: age[-1] - age,
+    keeps=lambda age: age[-1],
+    inside=lambda delta, A: _aged(delta, A),
+):
+    """Chunks done right and, by each of their four exponents, wrong."""
+    h, outputs = np.zeros((B.shape[1], x.shape[1])), []
+    for start in range(0, len(x), size):
+        here = slice(start, start + size)
+        age = np.cumsum(delta[here] * A)
+        u = delta[here, None] * x[here]
+        own = (inside(delta[here], A) * (C[here] @ B[here].T)) @ u
+        old = np.exp(faded_by(age))[:, None] * (C[here] @ h)
+        outputs.append(own + old)
+        added = (np.exp(left_by(age))[:, None] * B[here]).T @ u
+        h = np.exp(keeps(age)) * h + added
+    return np.concatenate(outputs)
+
+
+def _unfaded(age):
+    return np.zeros_like(age)
+
+
+check_in_chunks = Check(
+    name="in_chunks",
+    spec=_token_by_token,
+    outputs=("y",),
+    cases=_chunk_case,
+    hint="follow one input of the first chunk to an output of the second by hand: it fades to the "
+    "end of its own chunk, then to the place of the output. Which line does which?",
+    mistakes=(
+        Mistake(
+            lambda *args: _chunked(
+                *args,
+                faded_by=_unfaded,
+                left_by=lambda age: age,
+            ),
+            "both bugs are still there. One is about how the old state is read inside a chunk, "
+            "the other about what a chunk hands on.",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, left_by=lambda age: age),
+            "one bug is gone: the old state now fades inside the chunk. But what a chunk hands on "
+            "is weighted the wrong way round: its first input fades least, where it should fade "
+            "most. How long is it from s to the end of the chunk?",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, faded_by=_unfaded),
+            "one bug is gone: what a chunk hands on is right. But inside a chunk the old state is "
+            "read as if no time had passed since the chunk began.",
+        ),
+        Mistake(
+            lambda *args: _chunked(
+                *args, faded_by=lambda age: age - age[0]
+            ),
+            "nearly: the old state fades inside the chunk, but it misses the first step. At the "
+            "chunk's first output one step has passed already.",
+        ),
+        Mistake(
+            lambda *args: _chunked(
+                *args, faded_by=lambda age: np.full_like(age, age[-1])
+            ),
+            "the old state is read with the decay of the whole chunk at each of its outputs. Each "
+            "output has an age of its own.",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, left_by=_unfaded),
+            "the old state is read right now. But a chunk hands all its inputs on unfaded; the "
+            "early ones have faded until its end.",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, keeps=lambda age: 0.0),
+            "the state that a chunk received is handed on unfaded. It lasts a whole chunk longer.",
+        ),
+        Mistake(
+            lambda *args: _chunked(*args, keeps=lambda age: -np.inf),
+            "the state that a chunk received is lost at its end, so that nothing is remembered "
+            "for longer than two chunks.",
+        ),
+    ),
+)
+
+
+def _digits_case(rng):
+    """A modulus of 3 to 7, and all its digits."""
+    m = int(rng.integers(3, 8))
+    digits = np.concatenate(
+        [np.arange(m), rng.integers(m, size=rng.integers(4, 20))]
+    )
+    return rng.permutation(digits), m
+
+
+def _sum_modulo(digits, m):
+    return np.cumsum(digits) % m
+
+
+def _clocked(digits, m, angles):
+    """What the hand of a clock shows, if it is turned by these angles."""
+    hand = np.exp(1j * np.cumsum(angles(digits, m)))
+    return np.round(np.angle(hand) * m / (2 * np.pi)) % m
+
+
+check_clock = Check(
+    name="running_sum",
+    spec=_sum_modulo,
+    outputs=("residues",),
+    cases=_digits_case,
+    hint="a digit m would have to bring the hand back to where it was. How far does it turn then, "
+    "and how far for the digit 1?",
+    mistakes=(
+        Mistake(
+            lambda d, m: _clocked(d, m, lambda d, m: np.pi * d),
+            "half a turn for each one: that is the lamp, which counts modulo 2. Here m steps make "
+            "a full turn.",
+        ),
+        Mistake(
+            lambda d, m: _clocked(
+                d, m, lambda d, m: -2 * np.pi * d / m
+            ),
+            "the hand turns backward, and shows minus the sum.",
+        ),
+        Mistake(
+            lambda d, m: _clocked(d, m, lambda d, m: np.pi * d / m),
+            "m steps make half a turn. A full turn is 2 pi.",
+        ),
+        Mistake(
+            lambda d, m: _clocked(
+                d, m, lambda d, m: 2 * np.pi * (d > 0) / m
+            ),
+            "every digit but 0 turns the hand by one place: this counts digits, and does not add "
+            "them. The digit 3 turns it three times as far as the digit 1.",
+        ),
+        Mistake(
+            lambda d, m: _clocked(
+                d, m, lambda d, m: 2 * np.pi * np.cumsum(d) / m
+            ),
+            "you added the angles up yourself. The state adds them up once more; it wants the "
+            "turn of this digit alone.",
+        ),
+        Mistake(
+            lambda d, m: _clocked(d, m, lambda d, m: 360.0 * d / m),
+            "these are degrees. The sine and the cosine want radians: a full turn is 2 pi.",
+        ),
+        Mistake(
+            lambda d, m: _clocked(
+                d, m, lambda d, m: 2 * np.pi * d / 10
+            ),
+            "this clock has ten places. It should have m.",
+        ),
+    ),
+)
+
+
+class _Causal:
+    """A layer from (L, 4) to (L, 4) that looks back, and mixes channels unevenly."""
+
+    def __init__(self, rng):
+        self.mix, self.keep = (
+            rng.normal(size=(4, 4)),
+            rng.uniform(0.3, 0.8, 4),
+        )
+
+    def __call__(self, x):
+        x = np.asarray(x, np.float64)
+        h, outputs = np.zeros(4), []
+        for row in x @ self.mix:
+            h = self.keep * h + np.tanh(row)
+            outputs.append(h)
+        return np.stack(outputs)
+
+
+def _dna_case(rng):
+    L = int(rng.integers(5, 10))
+    return _Causal(rng), np.eye(4)[rng.integers(4, size=L)]
+
+
+def _turned_letters(x):
+    """Letter by letter: reversed, A for T and C for G."""
+    partner = {0: 3, 1: 2, 2: 1, 3: 0}
+    out = np.zeros_like(x)
+    for t in range(len(x)):
+        for channel in range(4):
+            out[len(x) - 1 - t, partner[channel]] = x[t, channel]
+    return out
+
+
+def _both(layer, x):
+    return layer(x) + _turned_letters(layer(_turned_letters(x)))
+
+
+def _with_turn(layer, x, turn, back=None):
+    back = turn if back is None else back
+    return layer(x) + back(layer(turn(x)))
+
+
+check_both_strands = Check(
+    name="both_strands",
+    spec=_both,
+    outputs=("y",),
+    cases=_dna_case,
+    hint="what comes out for the other strand stands in the other strand's order. Before you add "
+    "it, turn it back. And a turn has two halves: the order, and the letters.",
+    mistakes=(
+        Mistake(
+            lambda layer, x: layer(x),
+            "this is the layer alone. The other strand has to go through it, too.",
+        ),
+        Mistake(
+            lambda layer, x: layer(x) + layer(_turned_letters(x)),
+            "the other strand's answer is added as it comes: its first row belongs to the last "
+            "letter of this strand. Turn it back first.",
+        ),
+        Mistake(
+            lambda layer, x: _with_turn(layer, x, lambda v: v[::-1]),
+            "the order is reversed, but the letters stay. On the other strand stands T for A and "
+            "G for C: the channels change places, too.",
+        ),
+        Mistake(
+            lambda layer, x: _with_turn(layer, x, lambda v: v[:, ::-1]),
+            "the letters are exchanged, but the order stays. The other strand is read from its "
+            "other end.",
+        ),
+        Mistake(
+            lambda layer, x: _with_turn(
+                layer, x, _turned_letters, lambda v: v[::-1]
+            ),
+            "on the way back only the order is reversed. The channels of the answer belong to "
+            "letters, too: exchange them back.",
+        ),
+        Mistake(
+            lambda layer, x: _with_turn(
+                layer, x, _turned_letters, lambda v: v[:, ::-1]
+            ),
+            "on the way back only the channels are exchanged. The rows have to be reversed, too.",
+        ),
+        Mistake(
+            lambda layer, x: layer(x + _turned_letters(x)),
+            "the two strands are mixed before the layer sees them. Let it read each by itself, "
+            "and add the answers.",
+        ),
+        Mistake(
+            lambda layer, x: (
+                layer(x) + layer(_turned_letters(x))[::-1, [1, 0, 3, 2]]
+            ),
+            "the channels are exchanged in the wrong pairs. In the order A, C, G, T the partners "
+            "are the first and the last, and the two in the middle.",
+        ),
+    ),
+)
