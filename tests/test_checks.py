@@ -1093,15 +1093,21 @@ def test_a_reader_that_crashes_is_told_why(changes, word):
 # Chapter 16: answers written in other ways, and near misses
 
 
-@pytest.mark.parametrize("right", [25_177, 25_177.0, np.int64(25_177)])
-def test_a_whole_number_of_tokens_passes_in_chapter_16(right):
+@pytest.mark.parametrize("right", [108_040, 108_040.0, np.int64(108_040)])
+def test_a_whole_number_of_letters_passes_in_chapter_16(right):
     assert prospects.check_longest_text(right) is None
 
 
 @pytest.mark.parametrize(
-    "slip, message", [(393_216 / np.log2(50_280), "not yet rounded"), (25_178, "rounded up")]
+    "slip, message",
+    [
+        (466_944 / np.log2(20), "not yet rounded"),
+        (108_041, "rounded up"),
+        (108_039, "108,039 is too small"),
+        (90_981, "the state alone"),
+    ],
 )
-def test_a_number_of_tokens_that_is_not_rounded_down_is_told(slip, message):
+def test_a_number_of_letters_that_is_not_the_right_one_is_told(slip, message):
     assert message in refused_politely(prospects.check_longest_text, slip)
 
 
@@ -1114,6 +1120,29 @@ def test_the_delta_rule_passes_as_a_linear_recurrence():
         return state
 
     assert prospects.check_corrected(answer) is None
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize(
+    "cut", [np.tril, lambda all_pairs: np.where(np.tri(len(all_pairs)), all_pairs, 0)]
+)
+def test_an_exponential_that_overflows_is_refused_though_it_is_cut_off(cut):
+    def answer(delta, A):
+        age = np.cumsum(delta * A)
+        return cut(np.exp(age[:, None] - age))
+
+    assert "overflowed" in refused_politely(prospects.check_decay_matrix, answer)
+
+
+def test_the_clock_of_the_sheet_is_told_that_half_turns_are_the_lamp():
+    def answer(digits, m):
+        hand, places = 1 + 0j, []
+        for turn in np.pi * digits:
+            hand = np.exp(1j * turn) * hand
+            places.append(np.angle(hand) * m / (2 * np.pi))
+        return np.round(places) % m
+
+    assert "only for m = 2" in refused_politely(prospects.check_clock, answer)
 
 
 @pytest.mark.parametrize("turns", [0, 1, -3])

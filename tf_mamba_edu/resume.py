@@ -81,7 +81,7 @@ def fit_resumable(
             ).history
         for name, values in logs.items():
             history.setdefault(name, []).append(float(values[-1]))
-        store(model, folder, epoch + 1, history)
+        store_once(model, folder, epoch + 1, history)
     return {name: values[:epochs] for name, values in history.items()}
 
 
@@ -155,16 +155,17 @@ def _restore(model, folder):
     return epoch, content["history"]
 
 
+def store_once(model, folder, epoch, history) -> None:
+    """Runs `store` on the machine that writes; others take part, since reading takes them all."""
+    if writes():
+        store(model, folder, epoch, history)
+    else:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            store(model, Path(elsewhere), epoch, history)
+
+
 def store(model, folder, epoch, history) -> None:
     """Writes beside, then renames: first measurements, then weights."""
-    if not writes():  # but reading variables takes all machines
-        with tempfile.TemporaryDirectory() as elsewhere:
-            _write(model, Path(elsewhere), epoch, history)
-        return
-    _write(model, folder, epoch, history)
-
-
-def _write(model, folder, epoch, history):
     before = states_in(folder)
     state = folder / f"epoch-{epoch}"
     try:

@@ -11,61 +11,85 @@ from tf_mamba_edu.checks.core import (
     turn_of,
 )
 
-_NUMBERS, _WORDS = 1536 * 16, 50_280  # of one block, of the vocabulary
-_BITS_PER_TOKEN = np.log2(_WORDS)
+_CHANNELS, _LETTERS = 1536, 20  # of one block, of proteins
+_BITS_PER_LETTER = np.log2(_LETTERS)
 
 
-def _fits(bits=16 * _NUMBERS, per_token=_BITS_PER_TOKEN):
-    return float(bits / per_token)
+class _Counts(Check):
+    """A check of a count, which says a wrong one in full."""
+
+    def _difference(self, got, want):
+        problem = super()._difference(got, want)
+        if problem and problem.endswith((" large.", " small.")):
+            return f"{float(got):,.10g} is too {problem.split()[-1]}"
+        return problem
 
 
-check_longest_text = Check(
+def _fits(each=16 + 3, bits=16, per_letter=_BITS_PER_LETTER):
+    return float(_CHANNELS * each * bits / per_letter)
+
+
+check_longest_text = _Counts(
     name="longest_text",
     spec=np.floor(_fits()),
     outputs=("longest_text",),
     tolerance=1e-6,
-    hint="count both sides in bits: how many are in the state, and how many does a random token "
-    "need? Then round: does half a token still fit?",
+    hint="count both sides in bits: how many does the block keep for a channel, and how many does "
+    "a random letter need? Then round: does half a letter still fit?",
     mistakes=(
         Mistake(
             _fits(),
-            "this is the right ratio, not yet rounded. The question is for whole tokens.",
+            "this is the right ratio, not yet rounded. The question is for whole letters.",
         ),
         Mistake(
             np.ceil(_fits()),
-            "rounded up: the last token does not quite fit any more. With it there would be more "
-            "texts than states.",
+            "rounded up: the last letter does not quite fit any more. With it there would be more "
+            "texts than ways to fill the memory.",
         ),
         Mistake(
-            np.floor(_fits(per_token=np.log(_WORDS))),
-            "a natural logarithm on one side and bits on the other: a token of V takes log2(V) "
-            "bits.",
+            np.floor(_fits(each=16)),
+            "this counts the state alone. The block also keeps three inputs of each channel, for "
+            "its convolution.",
         ),
         Mistake(
-            np.floor(_fits(per_token=np.log10(_WORDS))),
-            "log10(V) counts decimal digits. The state is counted in bits: log2(V).",
+            np.floor(_fits(each=16 + 4)),
+            "four inputs a channel are one too many: the convolution sees four, and the fourth is "
+            "the one that comes next.",
         ),
         Mistake(
-            np.floor(_fits(per_token=np.ceil(np.log2(_WORDS)))),
-            "you give each token 16 whole bits. Taken together tokens can share: a text of L "
-            "tokens needs L log2(V) bits, and log2(V) is 15.62 here.",
+            np.floor(_fits(per_letter=np.log(_LETTERS))),
+            "a natural logarithm on one side and bits on the other: one of 20 letters takes "
+            "log2(20) bits.",
         ),
         Mistake(
-            np.floor(_fits(bits=_NUMBERS)),
-            "this counts the numbers of the state as if each were one bit. It has 16.",
+            np.floor(_fits(per_letter=np.log10(_LETTERS))),
+            "log10 counts decimal digits. The memory is counted in bits: log2.",
         ),
         Mistake(
-            np.floor(_fits(bits=2 * _NUMBERS)),
+            np.floor(_fits(per_letter=np.ceil(_BITS_PER_LETTER))),
+            "you give each letter 5 whole bits. Taken together letters can share: a text of L "
+            "letters needs L log2(20) bits, and log2(20) is 4.32.",
+        ),
+        Mistake(
+            np.floor(_fits(bits=1)),
+            "this counts the numbers as if each were one bit. It has 16.",
+        ),
+        Mistake(
+            np.floor(_fits(bits=2)),
             "this counts bytes, two a number. A byte has 8 bits.",
         ),
         Mistake(
-            np.floor(_fits(bits=16 * 24 * _NUMBERS)),
+            np.floor(_fits(bits=32)),
+            "this is for float32. The numbers here have 16 bits.",
+        ),
+        Mistake(
+            np.floor(_fits(bits=16 * 24)),
             "this is the whole model, as in the chapter. The question is for one of its 24 "
             "blocks.",
         ),
         Mistake(
-            np.floor(_fits(bits=32 * _NUMBERS)),
-            "this is for float32. The numbers here have 16 bits.",
+            np.floor(_fits(per_letter=np.log2(50_280))),
+            "this is for the chapter's vocabulary of 50,280 tokens. A protein has 20 letters.",
         ),
     ),
 )
@@ -205,11 +229,26 @@ def _aged(delta, A, shift=0, mask=None):
     return np.exp(span)
 
 
+def _overflows(answer, arguments) -> str | None:
+    """What is wrong with a right answer that threw an infinity away."""
+    try:
+        with np.errstate(over="raise"):
+            for args in arguments:
+                answer(*args)
+    except FloatingPointError:
+        return (
+            "the values are right, but above the diagonal an exponential overflowed before it was "
+            "cut off. A gradient through it would be nan. Put -infinity there first."
+        )
+    return None
+
+
 check_decay_matrix = SeesInfinity(
     name="decay_matrix",
     spec=_product_by_product,
     outputs=("weights",),
     cases=_decay_case,
+    cost=_overflows,
     tolerance=1e-6,
     hint="three steps are enough to try it: the diagonal is 1, below it stands exp(Delta_t A) of "
     "the later step, above it 0. Then try steps of 4,000.",
@@ -385,23 +424,27 @@ def _sum_modulo(digits, m):
 
 
 def _clocked(digits, m, angles):
-    """What the hand of a clock shows, if it is turned by these angles."""
-    hand = np.exp(1j * np.cumsum(angles(digits, m)))
-    return np.round(np.angle(hand) * m / (2 * np.pi)) % m
+    """What the hand of the sheet's clock shows, if it is turned by these angles."""
+    hand, places = 1 + 0j, []
+    for turn in np.float64(angles(digits, m)):
+        # Step by step as there: where two places are as near, rounding decides.
+        hand = np.exp(1j * turn) * hand
+        places.append(np.angle(hand) * m / (2 * np.pi))
+    return np.round(places) % m
 
 
 check_clock = Check(
     name="running_sum",
     spec=_sum_modulo,
-    outputs=("residues",),
+    outputs=("the running sum",),
     cases=_digits_case,
     hint="a digit m would have to bring the hand back to where it was. How far does it turn then, "
     "and how far for the digit 1?",
     mistakes=(
         Mistake(
             lambda d, m: _clocked(d, m, lambda d, m: np.pi * d),
-            "half a turn for each one: that is the lamp, which counts modulo 2. Here m steps make "
-            "a full turn.",
+            "half a turn for each one is the lamp: right only for m = 2. Here m steps make a full "
+            "turn.",
         ),
         Mistake(
             lambda d, m: _clocked(
@@ -494,6 +537,10 @@ check_both_strands = Check(
         Mistake(
             lambda layer, x: layer(x),
             "this is the layer alone. The other strand has to go through it, too.",
+        ),
+        Mistake(
+            lambda layer, x: _both(layer, x) / 2,
+            "this is the mean of both answers, as good a symmetry. The sum was asked for.",
         ),
         Mistake(
             lambda layer, x: layer(x) + layer(_turned_letters(x)),
