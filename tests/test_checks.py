@@ -25,6 +25,7 @@ from tf_mamba_edu.checks import (
     hardware,
     hippo,
     language_model,
+    long_memory,
     lti,
     next_token,
     parallel_scan,
@@ -99,6 +100,7 @@ def test_every_chapter_with_exercises_has_checks():
         "language_model",
         "checkpoints",
         "next_token",
+        "long_memory",
         "prospects",
     }
     assert {case.id.split(".")[0] for case in CHECKS} >= chapters
@@ -424,6 +426,7 @@ def test_a_batch_may_be_run_at_once():
         ("10_language_model", language_model.check_write),
         ("11_pretrained", checkpoints.check_convert),
         ("12_next_token", next_token.check_split),
+        ("14_long_memory", long_memory.check_read_chunk),
         ("16_prospects", prospects.check_in_chunks),
     ],
 )
@@ -1208,3 +1211,56 @@ def test_a_mask_must_be_below_any_score(hidden, passes):
 
     check = sequence_models.check_attend
     assert check(attend) is None if passes else refused_politely(check, attend)
+
+
+# Chapter 14: right answers written in other ways
+
+
+@pytest.mark.parametrize("right", [16.113, -np.log(-np.log(0.9) / 2**20), np.float32(16.11)])
+def test_a_rounded_depth_passes(right):
+    assert long_memory.check_depth(right) is None
+
+
+@pytest.mark.parametrize("wrong", [16.17, 16.0, -16.11, 15.96, 6.99])
+def test_a_depth_must_be_right_to_the_second_digit(wrong):
+    refused_politely(long_memory.check_depth, wrong)
+
+
+def test_the_pull_may_be_differentiated_or_written_with_plain_exponentials():
+    def by_tape(z, price):
+        z = tf.constant(z)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            above = tf.nn.relu(tf.math.log(tf.nn.softplus(z)) + 20)
+            loss = price * tf.reduce_mean(above)
+        return tape.gradient(loss, z)
+
+    def plain(z, price):
+        delta = np.log(1 + np.exp(z))
+        return np.where(delta > np.exp(-20), price / (1 + np.exp(-z)) / delta / z.size, 0)
+
+    assert long_memory.check_pull(by_tape) is None
+    assert long_memory.check_pull(plain) is None
+
+
+def test_a_border_may_be_crossed_input_by_input():
+    def answer(x, before, h, w, a):
+        before, y = list(before), []
+        for value in x:
+            h = a * h + np.dot(w, [*before, value])
+            before = [*before[1:], value]
+            y.append(h)
+        return np.array(y), np.array(before), h
+
+    assert long_memory.check_read_chunk(answer) is None
+
+
+def test_a_step_that_is_read_in_chunks_may_be_read_one_by_one_but_not_from_the_end():
+    check = long_memory.check_read_in_chunks
+
+    def backwards(read, tokens, size, state):
+        outputs, state = check.spec(read, tokens[::-1], size, state)
+        return outputs[::-1], state
+
+    assert check(check.spec) is None
+    assert "off by" in refused_politely(check, backwards)

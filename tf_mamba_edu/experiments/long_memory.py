@@ -76,10 +76,10 @@ SHIPPED = "priced-0"
 
 
 class PricedSSM(SelectiveSSM):
-    """`SelectiveSSM` that pays for each step: price * mean(max(log Delta - FLOOR, 0)).
+    """`SelectiveSSM` whose steps cost: mean(max(log Delta - FLOOR, 0)).
 
-    By the logarithm, a step that is already small is pushed as hard as one that is large, until
-    it is e^FLOOR: a million of those make 0.002.
+    The price times that is added to the loss. By the logarithm, a step that is already small is
+    pushed as hard as one that is large, until it is e^FLOOR: a million of those make 0.002.
 
     Args:
         price: a variable, since it changes in the course of a training.
@@ -145,7 +145,9 @@ def learn(recipe: Recipe) -> tuple[keras.Model, list[dict], dict]:
 def question(
     batch_size: int, length: int, chunk: int, seed
 ) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    """Draws sequences of `InductionHeads` whose tokens come in chunks, in constant memory.
+    """Draws sequences of `InductionHeads` that come in chunks.
+
+    Memory is that of one chunk, whatever the length.
 
     Returns:
         The right answers (B,), and the tokens (B, chunk), chunk by chunk.
@@ -156,7 +158,8 @@ def question(
     check_positive_int("chunk", chunk)
     if length % chunk:
         raise ValueError(
-            f"`chunk` must divide the length, {length}. Received: chunk={chunk}"
+            f"`chunk` must divide the length, {length}. "
+            f"Received: chunk={chunk}"
         )
     rng = np.random.default_rng(seed)
     place = rng.integers(0, length - 2, batch_size)  # (B,)
