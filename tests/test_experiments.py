@@ -1324,6 +1324,14 @@ def test_every_experiment_writes_where_it_is_told(name, monkeypatch, tmp_path):
 
 STORED = sorted(store.RESULTS.glob("*.json"))
 stored_files = pytest.mark.parametrize("path", STORED, ids=[path.stem for path in STORED])
+# Those of chapters 12 to 15 are in test_next_token, test_sentiment, test_long_memory, ...
+OWN = [
+    path
+    for path in STORED
+    if EXPERIMENTS[path.stem].module
+    in ("block_parts", "delay", "induction", "letters", "selectivity")
+]
+own_files = pytest.mark.parametrize("path", OWN, ids=[path.stem for path in OWN])
 
 
 def numbers(value):
@@ -1369,7 +1377,7 @@ def test_stored_runs_hold_numbers_and_what_they_were_made_with(path):
         assert len(found) > 2 and np.all(np.isfinite(found)), name
 
 
-@stored_files
+@own_files
 def test_stored_runs_have_the_length_that_the_script_has_now(path):
     for name, run in Results(path.stem).runs.items():
         if path.stem == "delay":
@@ -1397,7 +1405,7 @@ def test_stored_runs_have_the_length_that_the_script_has_now(path):
             assert set(run["accuracy"]) == {str(n * stages[-1].length) for n in (1, 2)}, name
 
 
-@stored_files
+@own_files
 def test_stored_weights_are_whole(path):
     content = content_of(path)
     stores = path.stem not in ("selection-ablation", "induction-256", "block-parts")
@@ -1410,7 +1418,7 @@ def test_stored_weights_are_whole(path):
     }
 
 
-@stored_files
+@own_files
 def test_stored_weights_fit_a_model_that_is_made_anew(path, monkeypatch):
     results, runs = script_of(path.stem, monkeypatch)
     for name in content_of(path)["sha256"]:

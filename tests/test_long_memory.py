@@ -149,3 +149,24 @@ def test_a_run_of_copying_stores_what_it_was(monkeypatch, tmp_path):
     assert metrics["accuracy_by_length"] == results.runs["s6-0"]["accuracy_by_length"]
     assert set(metrics["accuracy_by_length_long"]) == {"32", "40"}
     assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".safetensors"}
+
+
+# What is stored
+
+
+def test_stored_weights_of_induction_answer_as_they_did():
+    results = Results("induction")
+    reader = Reader(long_memory.load(results))
+    for length in (64, 1024, 16384):  # all of them take minutes: `experiments evaluate`
+        stored = results.metrics["accuracy_by_length"][str(length)]
+        assert reader.accuracy(length) == pytest.approx(stored, abs=1e-3)
+
+
+def test_the_targets_of_induction_are_met():
+    results = Results("induction")
+    assert list(results.metrics["accuracy_by_length"].values()) == [1.0] * 8
+    assert set(results.metrics["accuracy_by_length"]) == {str(n) for n in long_memory.LENGTHS}
+    for seed in long_memory.SEEDS:
+        run = results.runs[f"mixed-{seed}"]
+        assert all(run["accuracy_by_length"][str(2**k)] >= 0.99 for k in (8, 10, 12, 14))
+        assert max(run["curve"].values()) >= 0.99

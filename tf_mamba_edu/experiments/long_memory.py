@@ -76,9 +76,9 @@ SHIPPED = "priced-0"
 
 
 class PricedSSM(SelectiveSSM):
-    """`SelectiveSSM` whose steps cost: mean(max(log Delta - FLOOR, 0)).
+    """`SelectiveSSM` with a price: mean(max(log Delta - FLOOR, 0)).
 
-    The price times that is added to the loss. By the logarithm, a step that is already small is
+    Price times that is added to the loss. By the logarithm, a step that is already small is
     pushed as hard as one that is large, until it is e^FLOOR: a million of those make 0.002.
 
     Args:

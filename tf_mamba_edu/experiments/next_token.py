@@ -323,7 +323,7 @@ def evaluate(
 
 
 def bits_per_character(found: dict, passages: Sequence[str]) -> float:
-    """Converts nats a token into bits a character of the text that was read."""
+    """Converts nats a token into bits a character of the text."""
     nats = found["loss"] * found["tokens"]
     characters = sum(map(len, passages))
     return round(float(nats / np.log(2) / characters), 4)

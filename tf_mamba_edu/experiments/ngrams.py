@@ -44,7 +44,7 @@ class NGram:
     def probabilities(
         self, passage: np.ndarray, places: Sequence[int]
     ) -> np.ndarray:
-        """Returns the probabilities (places, V) of what stands at these places of a passage."""
+        """Returns P (places, V) of what stands at places of a passage."""
         P = np.full(
             (len(places), self.vocab_size), 1 / self.vocab_size
         )  # (places, V)
