@@ -105,6 +105,13 @@ check_leaked = Check(
             "is known.",
         ),
         Mistake(
+            lambda train, held, length: np.mean(
+                _reads(train, held + length, length)
+            ),
+            "this is the share of all *pairs* of a target and a window. For each target, ask "
+            "whether any window reads it; then take the mean over the targets.",
+        ),
+        Mistake(
             lambda *case: 1 - _leaked(*case),
             "this is the share that has *not* leaked.",
         ),
@@ -484,6 +491,11 @@ check_expected_best = Check(
         Mistake(
             lambda loss, a, k: loss + a * (k - 1) / (k + 1),
             "this is the highest of the k. The lowest loss wins.",
+        ),
+        Mistake(
+            lambda loss, a, k: loss + 2 * a / (k + 1),
+            "the integral is right. It is the distance from the lowest measurement that can "
+            "happen, and that is loss - a.",
         ),
         Mistake(
             lambda loss, a, k: loss - a,

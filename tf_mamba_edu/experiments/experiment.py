@@ -156,7 +156,9 @@ def state_of(results: Results, run: str) -> Path:
 
 
 def finish(results: Results, run: str) -> None:
-    """Removes the state of a run, whose result is stored."""
+    """Removes the state of a run that has ended."""
+    if not writes():
+        return
     shutil.rmtree(state_of(results, run), ignore_errors=True)
 
 
