@@ -39,6 +39,7 @@ class Recipe:
         stages: lengths, steps and batch sizes.
         learning_rate: the highest.
         price: of writing, see `PricedSSM`; S4D has none.
+        free_steps: training steps before writing has a price.
         s4d: whether the SSM is the time-invariant one.
         seed: of weights and sequences.
     """
@@ -46,6 +47,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     learning_rate: float = 5e-3
     price: float = 0.0
+    free_steps: int = 760
     s4d: bool = False
     seed: int = 0
 
@@ -99,10 +101,15 @@ def by_length(model: keras.Model) -> dict[str, float]:
 
 def make(results: Results, run: str, recipe: Recipe) -> dict:
     """Trains a model and measures it at all lengths."""
-    price = tf.Variable(recipe.price, trainable=False)
+    price = tf.Variable(0.0, trainable=False)
     model = model_of(recipe, price)
     steps = sum(stage.steps for stage in recipe.stages)
     compile_for(model, recipe.learning_rate, steps)
+
+    def after_epoch(step):
+        price.assign(recipe.price if step >= recipe.free_steps else 0.0)
+        return False
+
     began = time.perf_counter()
     history = train(
         model,
@@ -110,6 +117,7 @@ def make(results: Results, run: str, recipe: Recipe) -> dict:
         recipe.stages,
         seed=recipe.seed,
         backup=results.folder / f"{results.name}-{run}.state",
+        after_epoch=after_epoch,
     )
     seconds = time.perf_counter() - began
     if run in STORED:

@@ -292,7 +292,8 @@ def evaluate(
         batch_size: passages that are read at once.
 
     Returns:
-        {"loss": nats a token, "accuracy": share whose likeliest token was right, "tokens"}.
+        A dict of "loss" (nats a token), "accuracy" (share whose likeliest token was right) and
+        "tokens" (how many were asked for).
     """
     read = tf.function(model.prefill, jit_compile=True)
     losses = hits = tokens = 0.0

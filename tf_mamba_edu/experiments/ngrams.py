@@ -68,7 +68,8 @@ class NGram:
         """Predicts every token but the first of each passage from those before it.
 
         Returns:
-            {"loss": nats a token, "accuracy": share whose likeliest token was right, "tokens"}.
+            A dict of "loss" (nats a token), "accuracy" (share whose likeliest token was right)
+            and "tokens" (how many were asked for).
         """
         losses, hits = [], []
         for passage in passages:
