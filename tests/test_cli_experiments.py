@@ -68,7 +68,6 @@ def main(folder=None, epochs=EPOCHS, rate="adam"):
         history = experiment.fit_or_resume(
             model, batches, epochs, results, "0", {"rate": rate}, batch_size=4, verbose=2
         )
-        experiment.finish(results, "0")
         results.save_weights("0", model, "float16")
         return {
             "seed": 0,

@@ -12,7 +12,7 @@ from tf_mamba_edu.baselines import GRULM, BaselineConfig, TransformerLM
 from tf_mamba_edu.experiments import comparison, comparison_worker
 from tf_mamba_edu.experiments.comparison import RATES
 from tf_mamba_edu.experiments.next_token import NextToken
-from tf_mamba_edu.experiments.store import Results
+from tf_mamba_edu.experiments.store import Results, complete
 
 kinds = pytest.mark.parametrize("kind", RATES)
 
@@ -51,7 +51,9 @@ def small(monkeypatch):
 @kinds
 def test_a_run_is_measured_with_the_weights_that_are_stored(kind, small, tmp_path):
     results = Results("comparison", tmp_path)
-    found = comparison.learn(results, f"{kind}-0", kind, 0)
+    name = f"{kind}-0"
+    complete(results, {name: lambda: comparison.learn(results, name, kind, 0)})
+    found = results.runs[name]
     assert found["tokens_seen"] == 4 * 2 * 16 and found["held_out"]["tokens"] == 399
     again = small_model(kind)
     results.load_weights(f"{kind}-0", again)

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tf_mamba_edu import MambaConfig, MambaLM, datasets
-from tf_mamba_edu.experiments import EXPERIMENTS, next_token, windows
+from tf_mamba_edu.experiments import EXPERIMENTS, experiment, next_token, windows
 from tf_mamba_edu.experiments.next_token import FULL, ONE, THREE, NextToken, Recipe, first_part
 from tf_mamba_edu.experiments.ngrams import NGram, followers
 from tf_mamba_edu.experiments.store import Results
@@ -57,7 +57,7 @@ def test_no_held_out_text_teaches_the_tokenizer(what, monkeypatch, tmp_path):
         seen.extend(passages)
         return Made()
 
-    monkeypatch.setattr(next_token, "train_tokenizer", train_tokenizer)
+    monkeypatch.setattr(experiment, "train_tokenizer", train_tokenizer)
     what.tokenizer(Results(what.name, tmp_path))
     taught = "".join(seen)
     for passage in (*what.texts.test, *what.texts.validation):
@@ -74,7 +74,7 @@ def test_the_tokenizer_is_learned_once(monkeypatch, tmp_path):
     results = Results(what.name, tmp_path)
     made = what.tokenizer(results)
     assert made.get_piece_size() == next_token.VOCABULARY
-    monkeypatch.setattr(next_token, "train_tokenizer", None)
+    monkeypatch.setattr(experiment, "train_tokenizer", None)
     again = what.tokenizer(Results(what.name, tmp_path))
     assert again.serialized_model_proto() == made.serialized_model_proto()
     text = what.texts.test[0][:2000]

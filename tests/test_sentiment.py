@@ -158,7 +158,7 @@ def praise(monkeypatch, few_pieces):
 
     for module in (sentiment, sentiment_pretrained):
         monkeypatch.setattr(module, "movie_reviews", lambda source: splits)
-        monkeypatch.setattr(module, "tokenizer_of", lambda *_: Letters())
+        monkeypatch.setattr(module, "stored_tokenizer", lambda *_: Letters())
     monkeypatch.setattr(sentiment, "naive_bayes", lambda source: Counts())
     return splits
 

@@ -20,7 +20,6 @@ from tf_mamba_edu.config import MambaConfig
 from tf_mamba_edu.datasets import king_james_bible
 from tf_mamba_edu.experiments.experiment import (
     Experiment,
-    finish,
     fit_or_resume,
     means,
 )
@@ -96,7 +95,6 @@ def learn(results: Results, run: str, kind: str, seed: int) -> dict:
         recipe,
         batch_size=BATCH_SIZE,
     )
-    finish(results, run)
     results.save_weights(run, model, "float16")
     return {
         **recipe,

@@ -6,14 +6,18 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from tf_mamba_edu.experiments.store import Results, write_whole
+from tf_mamba_edu.datasets import train_tokenizer
+from tf_mamba_edu.experiments.store import (
+    Results,
+    state_of,
+    write_whole,
+)
 from tf_mamba_edu.resume import fit_resumable, writes
 
 STRATEGIES = {
@@ -115,7 +119,7 @@ def fit_or_resume(
     recipe: dict,
     **options,
 ) -> dict[str, list[float]]:
-    """Trains like `fit_resumable`, in a folder of the run that is removed by `finish`.
+    """Trains like `fit_resumable`, in a folder of the run that `complete` removes.
 
     Args:
         model: compiled and built.
@@ -150,16 +154,33 @@ def fit_or_resume(
     return fit_resumable(model, data, epochs, folder, **options)
 
 
-def state_of(results: Results, run: str) -> Path:
-    """Returns the folder of an unfinished run."""
-    return results.folder / f"{results.name}-{run}.state"
+def entry_of(what) -> Experiment:
+    """Returns the entry for an object with name, main and measure."""
+    return Experiment(what.name, what.main, what.measure)
 
 
-def finish(results: Results, run: str) -> None:
-    """Removes the state of a run that has ended."""
-    if not writes():
-        return
-    shutil.rmtree(state_of(results, run), ignore_errors=True)
+def stored_tokenizer(
+    results: Results,
+    texts: Callable[[], Sequence[str]],
+    vocab_size: int,
+):
+    """Returns the tokenizer that is stored with the results; learns it first if need be.
+
+    Args:
+        results: of the experiment.
+        texts: returns what it is learned from.
+        vocab_size: V, number of pieces.
+    """
+    import sentencepiece
+
+    name = f"{results.name}.model"
+    if name not in results.content["sha256"]:
+        made = train_tokenizer(texts(), vocab_size)
+        results.save_file(name, made.serialized_model_proto())
+        return made
+    return sentencepiece.SentencePieceProcessor(
+        model_proto=results.load_file(name)
+    )
 
 
 def means(values: dict[str, list[float]]) -> dict[str, float]:

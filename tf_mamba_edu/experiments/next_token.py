@@ -21,12 +21,11 @@ from tf_mamba_edu.datasets import (
     TextSplits,
     king_james_bible,
     king_james_text,
-    train_tokenizer,
 )
 from tf_mamba_edu.experiments.experiment import (
-    Experiment,
-    finish,
+    entry_of,
     fit_or_resume,
+    stored_tokenizer,
 )
 from tf_mamba_edu.experiments.ngrams import NGram
 from tf_mamba_edu.experiments.store import Results, complete
@@ -137,24 +136,19 @@ class NextToken:
         It learns from all of the Bible but the texts for selection and report: the training part
         of 1/14 alone is too short for 2,000 pieces.
         """
-        import sentencepiece
 
-        name = f"{self.name}.model"
-        if name not in results.content["sha256"]:
-            texts = self.texts.train
-            if self.fraction is not None:
-                used = sum(
-                    len(t)
-                    for part in dataclasses.astuple(self.texts)
-                    for t in part
-                )
-                texts = [*texts, king_james_text()[used:]]
-            made = train_tokenizer(texts, VOCABULARY)
-            results.save_file(name, made.serialized_model_proto())
-            return made
-        return sentencepiece.SentencePieceProcessor(
-            model_proto=results.load_file(name)
-        )
+        def texts():
+            parts = self.texts
+            if self.fraction is None:
+                return parts.train
+            used = sum(
+                len(text)
+                for part in dataclasses.astuple(parts)
+                for text in part
+            )
+            return [*parts.train, king_james_text()[used:]]
+
+        return stored_tokenizer(results, texts, VOCABULARY)
 
     def choose(self, results, run, recipe) -> dict:
         """Trains on the training part; measures on the slice for selection."""
@@ -263,7 +257,6 @@ def fit(
         dataclasses.asdict(recipe),
         batch_size=recipe.batch_size,
     )
-    finish(results, run)
     return model, {
         "seed": recipe.seed,
         "recipe": dataclasses.asdict(recipe),
@@ -330,11 +323,6 @@ def bits_per_character(found: dict, passages: Sequence[str]) -> float:
     return round(float(nats / np.log(2) / characters), 4)
 
 
-def experiment_of(what: NextToken) -> Experiment:
-    """Returns the entry for the list."""
-    return Experiment(what.name, what.main, what.measure)
-
-
 CHOICES = ((300, 0.2), (300, 0.3), (400, 0.3), (500, 0.4))
 ONE = NextToken(
     "next-token-1",
@@ -359,6 +347,4 @@ FULL = NextToken(
     None,
     (Recipe(2000, 4, length=256, batch_size=8, learning_rate=4e-3),),
 )
-ONE_BLOCK, THREE_BLOCKS, WHOLE_TEXT = map(
-    experiment_of, (ONE, THREE, FULL)
-)
+ONE_BLOCK, THREE_BLOCKS, WHOLE_TEXT = map(entry_of, (ONE, THREE, FULL))

@@ -14,16 +14,19 @@ import tensorflow as tf
 
 from tf_mamba_edu.bidirectional import BidirectionalMambaBlock
 from tf_mamba_edu.block import MambaBlock
-from tf_mamba_edu.datasets import train_tokenizer
 from tf_mamba_edu.experiments.experiment import (
-    Experiment,
-    finish,
+    entry_of,
     fit_or_resume,
+    stored_tokenizer,
 )
 from tf_mamba_edu.experiments.naive_bayes import NaiveBayes
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.initializers import Normal
-from tf_mamba_edu.reviews import Reviews, movie_reviews
+from tf_mamba_edu.reviews import (
+    Reviews,
+    ReviewSplits,
+    movie_reviews,
+)
 from tf_mamba_edu.training import make_optimizer
 
 VOCABULARY = 8000
@@ -155,21 +158,6 @@ def classifier(recipe: Recipe) -> keras.Model:
     return keras.Model(ids, keras.layers.Dense(1, name="head")(pooled))
 
 
-def tokenizer_of(
-    results: Results, name: str, texts: Sequence[str]
-) -> object:
-    """Returns the tokenizer that is stored with the results; learns it from texts if need be."""
-    import sentencepiece
-
-    if name not in results.content["sha256"]:
-        made = train_tokenizer(texts, VOCABULARY)
-        results.save_file(name, made.serialized_model_proto())
-        return made
-    return sentencepiece.SentencePieceProcessor(
-        model_proto=results.load_file(name)
-    )
-
-
 def encode(tokenizer, texts: Sequence[str], length: int) -> np.ndarray:
     """Returns the pieces of texts as ids (texts, L), padded behind.
 
@@ -270,8 +258,11 @@ class Sentiment:
 
     def tokenizer(self, results: Results):
         """Returns the tokenizer, learned from the training part."""
-        texts = movie_reviews(self.recipe.source).train.texts
-        return tokenizer_of(results, f"{self.name}.model", texts)
+        return stored_tokenizer(
+            results,
+            lambda: movie_reviews(self.recipe.source).train.texts,
+            VOCABULARY,
+        )
 
     def make(self, results: Results, seed: int) -> dict:
         """Trains a classifier; measures it, and naive Bayes on the same texts."""
@@ -285,6 +276,7 @@ class Sentiment:
             str(seed),
             recipe,
             model,
+            splits,
             x,
             tokenizer,
             keep=seed == self.seeds[0],
@@ -311,12 +303,12 @@ def train_and_measure(
     run: str,
     recipe: Recipe,
     model: keras.Model,
+    splits: ReviewSplits,
     ids: np.ndarray,
     tokenizer,
     keep: bool,
 ) -> dict:
     """Trains a classifier on padded ids; measures the rounded weights, beside naive Bayes."""
-    splits = movie_reviews(recipe.source)
     compile_classifier(model, recipe, len(ids))
     began = time.perf_counter()
     history = fit_or_resume(
@@ -329,7 +321,6 @@ def train_and_measure(
         batch_size=recipe.batch_size,
     )
     seconds = time.perf_counter() - began
-    finish(results, run)
     if keep:
         results.save_weights(run, model, "float16")
     counts = naive_bayes(recipe.source)
@@ -360,11 +351,6 @@ def naive_bayes(source: str) -> NaiveBayes:
     return NaiveBayes().fit(train.texts, train.labels)
 
 
-def experiment_of(what: Sentiment) -> Experiment:
-    """Returns the entry for the list."""
-    return Experiment(what.name, what.main, what.measure)
-
-
 SENTENCES_1 = Sentiment(
     "sentiment-1", Recipe("rotten_tomatoes", epochs=8, length=64)
 )
@@ -377,5 +363,5 @@ WHOLE = Sentiment(
     Recipe("imdb", epochs=4, length=256, word_dropout=0.1),
 )
 ONE_BLOCK, THREE_BLOCKS, WHOLE_REVIEWS = map(
-    experiment_of, (SENTENCES_1, SENTENCES_3, WHOLE)
+    entry_of, (SENTENCES_1, SENTENCES_3, WHOLE)
 )

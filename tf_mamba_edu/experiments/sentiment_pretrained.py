@@ -13,8 +13,8 @@ import numpy as np
 from tf_mamba_edu.config import MambaConfig
 from tf_mamba_edu.experiments.experiment import (
     Experiment,
-    finish,
     fit_or_resume,
+    stored_tokenizer,
 )
 from tf_mamba_edu.experiments.next_token import evaluate
 from tf_mamba_edu.experiments.sentiment import (
@@ -24,7 +24,6 @@ from tf_mamba_edu.experiments.sentiment import (
     encode,
     probabilities,
     share_right,
-    tokenizer_of,
     train_and_measure,
 )
 from tf_mamba_edu.experiments.store import Results, complete
@@ -93,7 +92,6 @@ def train_language_model(results: Results, tokenizer) -> dict:
         batch_size=BATCH_SIZE,
     )
     seconds = time.perf_counter() - began
-    finish(results, LANGUAGE_MODEL)
     results.save_weights(LANGUAGE_MODEL, model, "float16")
     [held_out] = stream_of(tokenizer, texts.validation)
     some = np.split(held_out[: 64 * MEASURED], 64)  # of 2,000 tokens
@@ -128,8 +126,9 @@ def main(folder: Path | None = None) -> Results:
     results = Results(NAME, folder)
 
     def tokenizer():
-        texts = language_model_texts().train
-        return tokenizer_of(results, f"{NAME}.model", texts)
+        return stored_tokenizer(
+            results, lambda: language_model_texts().train, VOCABULARY
+        )
 
     def tune(seed):
         recipe = dataclasses.replace(RECIPE, seed=seed)
@@ -138,13 +137,14 @@ def main(folder: Path | None = None) -> Results:
         model = classifier(recipe)
         take_over(model, lm)
         pieces = tokenizer()
-        train = movie_reviews(recipe.source).train
+        splits = movie_reviews(recipe.source)
         return train_and_measure(
             results,
             f"tuned-{seed}",
             recipe,
             model,
-            encode(pieces, train.texts, recipe.length),
+            splits,
+            encode(pieces, splits.train.texts, recipe.length),
             pieces,
             keep=seed == SEEDS[0],
         )
@@ -164,7 +164,7 @@ def load(results: Results):
     """Returns the first of the tuned classifiers, and the tokenizer."""
     model = classifier(RECIPE)
     results.load_weights(f"tuned-{SEEDS[0]}", model)
-    return model, tokenizer_of(results, f"{NAME}.model", ())
+    return model, stored_tokenizer(results, tuple, VOCABULARY)
 
 
 def measure(results: Results) -> dict:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,6 +191,13 @@ def complete(
         if name in results.reread():
             continue  # another process has made it meanwhile
         results.add(name, runs[name]())
+        if writes():  # what it was made from is not needed any more
+            shutil.rmtree(state_of(results, name), ignore_errors=True)
+
+
+def state_of(results: Results, run: str) -> Path:
+    """Returns the folder of an unfinished run."""
+    return results.folder / f"{results.name}-{run}.state"
 
 
 def weights_of(model: keras.Model) -> dict[str, keras.Variable]:

@@ -17,7 +17,6 @@ import numpy as np
 from tf_mamba_edu.block import ResidualBlock
 from tf_mamba_edu.experiments.experiment import (
     Experiment,
-    finish,
     fit_or_resume,
 )
 from tf_mamba_edu.experiments.next_token import (
@@ -158,7 +157,6 @@ def train_on_windows(results: Results, recipe: Recipe) -> dict:
         batch_size=recipe.batch_size,
         callbacks=[Measure(measured, recipe.batch_size)],
     )
-    finish(results, "0")
     return {
         "seed": recipe.seed,
         "recipe": dataclasses.asdict(recipe),
