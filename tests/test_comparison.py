@@ -10,15 +10,15 @@ import pytest
 from tf_mamba_edu import MambaConfig, MambaLM
 from tf_mamba_edu.baselines import GRULM, BaselineConfig, TransformerLM
 from tf_mamba_edu.experiments import comparison, comparison_worker
-from tf_mamba_edu.experiments.comparison import RATES
+from tf_mamba_edu.experiments.comparison import KINDS, RATES
 from tf_mamba_edu.experiments.next_token import NextToken
 from tf_mamba_edu.experiments.store import Results, complete
 
-kinds = pytest.mark.parametrize("kind", RATES)
+kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def test_all_have_as_many_parameters():
-    sizes = {kind: comparison.model_of(kind).count_params() for kind in RATES}
+    sizes = {kind: comparison.model_of(kind).count_params() for kind in KINDS}
     assert max(sizes.values()) / min(sizes.values()) < 1.05, sizes
 
 
@@ -41,7 +41,8 @@ def small(monkeypatch):
     for module in (comparison, comparison_worker):
         monkeypatch.setattr(module, "model_of", small_model)
         monkeypatch.setattr(module, "VOCABULARY", 50)
-    for name, value in dict(STEPS=4, STEPS_PER_EPOCH=2, BATCH_SIZE=2, LENGTH=16).items():
+    sizes = dict(STEPS=4, STEPS_PER_EPOCH=2, BATCH_SIZE=2, LENGTH=16, WINDOWS=(8, 16))
+    for name, value in sizes.items():
         monkeypatch.setattr(comparison, name, value)
     text = np.random.default_rng(0).integers(0, 50, 400).astype("int32")
     monkeypatch.setattr(comparison, "encode", lambda *_: [text])
@@ -51,14 +52,36 @@ def small(monkeypatch):
 @kinds
 def test_a_run_is_measured_with_the_weights_that_are_stored(kind, small, tmp_path):
     results = Results("comparison", tmp_path)
-    name = f"{kind}-0"
-    complete(results, {name: lambda: comparison.learn(results, name, kind, 0)})
+    name = f"{kind} 0.003-0"
+    complete(results, {name: lambda: comparison.learn(results, name, kind, 3e-3, 0)})
     found = results.runs[name]
-    assert found["tokens_seen"] == 4 * 2 * 16 and found["held_out"]["tokens"] == 399
+    assert found["tokens_seen"] == 4 * 2 * 16 and found["test"]["tokens"] == 399
     again = small_model(kind)
-    results.load_weights(f"{kind}-0", again)
-    assert comparison.held_out_loss(again, None)["loss"] == found["held_out"]["loss"]
+    results.load_weights(name, again)
+    assert comparison.loss_on(again, None, [])["loss"] == found["test"]["loss"]
+    assert found["test_loss_by_window"].keys() == {"8", "16"}
     assert not list(tmp_path.glob("*.state"))
+
+
+def test_the_best_rate_is_chosen_by_the_validation_texts_and_used_again(small, tmp_path):
+    results = Results("comparison", tmp_path)
+    losses = {1e-3: 3.0, 3e-3: 1.0, 9e-3: 2.0}
+
+    def learn(results, run, kind, rate, seed):
+        test = {"loss": -losses[rate]}  # would choose another one
+        validation = {"loss": losses[rate]}
+        return {"learning_rate": rate, "seed": seed, "test": test, "validation": validation}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "learn", learn)
+        patch.setattr(comparison, "speeds", lambda kind: {"seed": 0})
+        comparison.main(tmp_path)
+    results.reread()
+    for kind in KINDS:
+        runs = comparison.runs_of(results, kind)
+        assert [run["seed"] for run in runs] == [0, 1, 2]
+        assert {run["learning_rate"] for run in runs} == {3e-3}
+    assert len(results.runs) == len(KINDS) * (len(RATES) + 2 + 1)
 
 
 @kinds
@@ -95,3 +118,18 @@ def test_the_worker_prints_one_line_of_json():
     )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["cache_bytes"] == 5 * 124 * 4
+
+
+# What is stored
+
+MADE = [name for name in ("comparison",) if Results(name).path.exists()]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_stored_weights_make_the_stored_loss(name):
+    results = Results(name)
+    found = comparison.measure(results)
+    assert found["loss"] == pytest.approx(results.metrics["loss"], abs=1e-3)
+    for kind in KINDS:
+        run = results.runs[comparison.best_of(results, kind)]
+        assert found["loss"][kind] == pytest.approx(run["test"]["loss"], abs=1e-3)

@@ -27,7 +27,7 @@ ORDER = (  # house.md: modules depend downwards only
     ("s4d",),
     ("scan",),
     ("selective", "datasets", "tasks", "near_duplicates"),
-    ("convolution", "reviews"),
+    ("convolution", "reviews", "recall_tasks"),
     ("block", "config", "tokenizer"),
     ("bidirectional", "pretrained"),  # like generation, it is handed the model
     ("generation",),  # takes any model with prefill and step, and knows none

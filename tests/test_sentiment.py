@@ -8,7 +8,12 @@ import pytest
 import tensorflow as tf
 
 from tf_mamba_edu import movie_reviews
-from tf_mamba_edu.experiments import EXPERIMENTS, sentiment, sentiment_pretrained
+from tf_mamba_edu.experiments import (
+    EXPERIMENTS,
+    sentiment,
+    sentiment_pooling,
+    sentiment_pretrained,
+)
 from tf_mamba_edu.experiments.sentiment import (
     PADDING,
     POOLINGS,
@@ -156,7 +161,7 @@ def praise(monkeypatch, few_pieces):
         def predict(self, texts):
             return np.array(["z" in text for text in texts], float)
 
-    for module in (sentiment, sentiment_pretrained):
+    for module in (sentiment, sentiment_pooling, sentiment_pretrained):
         monkeypatch.setattr(module, "movie_reviews", lambda source: splits)
         monkeypatch.setattr(module, "stored_tokenizer", lambda *_: Letters())
     monkeypatch.setattr(sentiment, "naive_bayes", lambda source: Counts())
@@ -173,6 +178,23 @@ def test_a_classifier_learns_and_its_weights_are_kept(praise, tmp_path):
         assert len(run["history"]["loss"]) == 6
     assert [p.name for p in tmp_path.glob("*.safetensors")] == ["praise-0.safetensors"]
     assert what.measure(results) == {"accuracy": results.runs["0"]["test"]}
+
+
+def test_poolings_are_compared_and_the_last_state_is_kept(praise, monkeypatch, tmp_path):
+    small = {
+        name: dataclasses.replace(SMALL, pooling=recipe.pooling, both_ways=recipe.both_ways)
+        for name, recipe in sentiment_pooling.RECIPES.items()
+    }
+    assert len({(r.pooling, r.both_ways) for r in small.values()}) == 5
+    monkeypatch.setattr(sentiment_pooling, "RECIPES", small)
+    monkeypatch.setattr(sentiment_pooling, "BASE", SMALL)
+    monkeypatch.setattr(sentiment_pooling, "SEEDS", (0,))
+    results = sentiment_pooling.main(tmp_path)
+    assert set(results.runs) == {f"{name}-0" for name in small}
+    kept = [p.name for p in tmp_path.glob("*.safetensors")]
+    assert kept == ["sentiment-pooling-last one way-0.safetensors"]
+    stored = results.runs["last one way-0"]["test"]
+    assert sentiment_pooling.measure(results) == {"accuracy": stored}
 
 
 def test_a_classifier_takes_over_a_language_model(few_pieces, monkeypatch):

@@ -101,6 +101,11 @@ EXPERIMENTS = {
         "WHOLE_REVIEWS",
         "chapter 13: whole reviews (3 runs of ten minutes)",
     ),
+    "sentiment-pooling": Entry(
+        "sentiment_pooling",
+        "POOLING",
+        "chapter 13: last state, mean or maximum; one or two directions (15 runs of a minute)",
+    ),
     "sentiment-pretrained": Entry(
         "sentiment_pretrained",
         "PRETRAINED",
@@ -114,6 +119,11 @@ EXPERIMENTS = {
     "comparison": Entry(
         "comparison",
         "COMPARISON",
-        "chapter 15: Mamba, GRU, Transformer (12 runs of ten minutes)",
+        "chapter 15: Mamba, GRU, Transformer on the Bible (18 runs of ten minutes)",
+    ),
+    "comparison-recall": Entry(
+        "recall",
+        "RECALL",
+        "chapter 15: copying a list and looking up pairs (24 runs of three minutes)",
     ),
 }

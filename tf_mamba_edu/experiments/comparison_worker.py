@@ -38,7 +38,7 @@ def memory(field: str) -> float:
 def train(kind: str, length: int) -> dict:
     """Times training steps of 4,096 tokens, after a first one that compiles."""
     model = model_of(kind)
-    compile_model(model, kind)
+    compile_model(model)
     rng = np.random.default_rng(0)
     shape = max(1, TOKENS // length), length
     x, y = rng.integers(0, VOCABULARY, (2, *shape)).astype("int32")
