@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_mamba_edu import SelectiveSSM
-from tf_mamba_edu.experiments import long_copying, long_memory
+from tf_mamba_edu.experiments import long_copying, long_memory, selectivity
 from tf_mamba_edu.experiments.long_memory import (
     TASK,
     PricedSSM,
@@ -123,15 +123,21 @@ def test_stored_weights_fit_a_model_without_a_price(tmp_path):
 # Copying
 
 
-@pytest.mark.parametrize("kind", long_copying.RECIPES)
-def test_the_recipes_of_copying(kind):
-    recipe = long_copying.RECIPES[kind]
-    assert recipe.s4d == kind.startswith("s4d")
-    steps = [sum(s.steps for s in r.stages) for r in long_copying.RECIPES.values()]
-    if recipe.stages == long_copying.TO_256:
-        assert steps[0] == sum(s.steps for s in recipe.stages)
-    for stage in recipe.stages:
-        assert stage.length >= long_copying.TASK.shortest
+def test_copying_has_as_many_steps_as_in_chapter_06():
+    assert long_copying.RECIPES["s6"].stages == selectivity.STAGES
+    assert long_copying.RECIPES["s6 long"].stages[-1].length == max(long_copying.LENGTHS)
+    assert selectivity.S6_RATE == long_copying.RECIPES["s6"].learning_rate
+
+
+@pytest.mark.parametrize("kind, rate", [("s4d", 0.01), ("s6", 0.005)])
+def test_older_weights_are_those_with_the_best_learning_rate(kind, rate, monkeypatch):
+    monkeypatch.setattr(long_copying, "LENGTHS", (256,))
+    monkeypatch.setattr(long_copying, "SEQUENCES", 64)
+    found = long_copying.measure_older(kind)
+    assert found["learning_rate"] == rate
+    stored = Results("selective-copying-256").metrics["accuracy"][f"{kind} {rate}"]
+    assert found["at_256"]["0"] == pytest.approx(stored, abs=0.005)
+    assert found["accuracy_by_length"]["256"] == pytest.approx(stored, abs=0.06)
 
 
 def test_a_run_of_copying_stores_what_it_was(monkeypatch, tmp_path):
@@ -143,8 +149,10 @@ def test_a_run_of_copying_stores_what_it_was(monkeypatch, tmp_path):
     recipe = long_copying.Recipe((Stage(32, 2, 4),), price=0.001)
     monkeypatch.setattr(long_copying, "RECIPES", {"s6": recipe, "s6 long": recipe})
     monkeypatch.setattr(long_copying, "SEEDS", (0,))
+    monkeypatch.setattr(long_copying, "measure_older", lambda kind: {"seed": 0, "kind": kind})
     results = long_copying.main(tmp_path)
-    assert sorted(results.runs) == ["s6 long-0", "s6-0"]
+    kinds = ("s4d", "s6", "s6 long", "s6 without a price")
+    assert sorted(results.runs) == sorted(f"{kind}-0" for kind in kinds)
     metrics = long_copying.measure(results)
     assert metrics["accuracy_by_length"] == results.runs["s6-0"]["accuracy_by_length"]
     assert set(metrics["accuracy_by_length_long"]) == {"32", "40"}
@@ -170,3 +178,14 @@ def test_the_targets_of_induction_are_met():
         run = results.runs[f"mixed-{seed}"]
         assert all(run["accuracy_by_length"][str(2**k)] >= 0.99 for k in (8, 10, 12, 14))
         assert max(run["curve"].values()) >= 0.99
+
+
+@pytest.mark.skipif(not Results("selective-copying").path.exists(), reason="not made yet")
+def test_the_targets_of_copying_are_met():
+    results = Results("selective-copying")
+    assert long_copying.measure(results) == {
+        key: pytest.approx(stored, abs=1e-3) for key, stored in results.metrics.items()
+    }
+    assert results.metrics["accuracy_by_length"]["256"] >= 0.99
+    assert results.metrics["accuracy_by_length_long"]["1024"] >= 0.95
+    assert results.runs["s4d-0"]["accuracy_by_length"]["256"] < 0.7
