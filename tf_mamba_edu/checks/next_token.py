@@ -396,68 +396,147 @@ check_split = Check(
 )
 
 
-# Loss by what has been seen
+# What the context is worth
 
 
 def _losses_case(rng):
-    power = int(rng.integers(3, 6))
-    losses = rng.gamma(3.0, 1.0, (int(rng.integers(3, 7)), 2**power))
-    return (losses / np.sqrt(1 + np.arange(2**power)),)
+    """Two readings of the same targets; anew is worse, above all at the start of a window."""
+    m, L = int(rng.integers(3, 7)), 2 ** int(rng.integers(3, 6))
+    carried = rng.gamma(3.0, 1.0, (m, L))
+    worse = rng.gamma(2.0, 1.0, (m, L)) / np.sqrt(1 + np.arange(L))
+    return carried + worse, carried
 
 
-def _by_context(losses, bounds=lambda k: (2**k - 1, 2 ** (k + 1) - 1)):
-    """Means between two columns of each bin."""
+def _each(losses, bounds=lambda k: (2**k - 1, 2 ** (k + 1) - 1)):
+    """Mean of each window (m, bins), between two columns of each bin."""
     bins = int(np.log2(losses.shape[1]))
-    return np.array(
-        [np.mean(losses[:, slice(*bounds(k))]) for k in range(bins)]
+    return np.stack(
+        [
+            np.mean(losses[:, slice(*bounds(k))], axis=1)
+            for k in range(bins)
+        ],
+        axis=1,
+    )
+
+
+def _error(each, ddof=1):
+    return np.std(each, axis=0, ddof=ddof) / np.sqrt(len(each))
+
+
+def _by_context(
+    anew, carried, error=lambda anew, carried: None, **bounds
+):
+    """The solution and, by its parts, wrong ones."""
+    each = _each(anew - carried, **bounds)  # (m, bins)
+    other = error(anew, carried)
+    return each.mean(axis=0), _error(each) if other is None else other
+
+
+def _of_all_pieces(anew, carried):
+    """As if each piece were a measurement."""
+    lost, errors = anew - carried, []
+    for k in range(int(np.log2(lost.shape[1]))):
+        found = lost[:, 2**k - 1 : 2 ** (k + 1) - 1]
+        errors.append(np.std(found, ddof=1) / np.sqrt(found.size))
+    return np.array(errors)
+
+
+def _unpaired(anew, carried):
+    return np.hypot(_error(_each(anew)), _error(_each(carried)))
+
+
+def _one_bin_more(anew, carried):
+    last = (anew - carried)[:, -1]
+    return tuple(
+        np.append(found, of_last)
+        for found, of_last in zip(
+            _by_context(anew, carried),
+            (np.mean(last), _error(last)),
+            strict=True,
+        )
     )
 
 
 check_by_context = Check(
     name="by_context",
     spec=_by_context,
-    outputs=("means",),
+    outputs=("means", "errors"),
     cases=_losses_case,
     tolerance=1e-5,
-    hint="with L = 8: column 0 has seen 1 piece, column 1 has seen 2. Which columns belong to the "
-    "bin from 2 to 3, which to the one from 4 to 7?",
+    hint="for each bin make one number a window first, the mean of `anew - carried` over the bin's "
+    "columns. Then take the mean of these m numbers, and their standard error.",
     mistakes=(
         Mistake(
-            lambda losses: _by_context(
-                losses, lambda k: (2**k, 2 ** (k + 1))
-            ),
-            "one column too far: column t has seen t + 1 pieces, so the bin of 1 piece is column "
-            "0.",
+            lambda anew, carried: _by_context(carried, anew),
+            "the sign is turned around. Asked for is by how much the loss is *higher* anew.",
         ),
         Mistake(
-            lambda losses: _by_context(
-                losses, lambda k: (0, 2 ** (k + 1) - 1)
+            lambda anew, carried: _by_context(
+                anew, np.zeros_like(carried)
             ),
-            "each mean begins at the first column. A bin goes from its power of two to the next, "
-            "and leaves out what came before.",
+            "these are the losses of the reading that began anew. How hard the places are is still "
+            "in them. Take the difference from `carried`.",
         ),
         Mistake(
-            lambda losses: _by_context(
-                losses, lambda k: (2**k - 1, 2**k)
+            lambda *case: _by_context(
+                *case, bounds=lambda k: (2**k, 2 ** (k + 1))
+            ),
+            "one column too far: column t comes after t + 1 pieces, so the bin of 1 piece is "
+            "column 0.",
+        ),
+        Mistake(
+            lambda *case: _by_context(
+                *case, bounds=lambda k: (0, 2 ** (k + 1) - 1)
+            ),
+            "each bin begins at the first column. It should go from its power of two to the next, "
+            "and leave out what came before.",
+        ),
+        Mistake(
+            lambda *case: _by_context(
+                *case, bounds=lambda k: (2**k - 1, 2**k)
             ),
             "only the first column of each bin is in it. A bin goes up to the next power of two.",
         ),
         Mistake(
-            lambda losses: _by_context(
-                losses, lambda k: (2**k - 1, 2 ** (k + 1))
+            lambda *case: _by_context(
+                *case, bounds=lambda k: (2**k - 1, 2 ** (k + 1))
             ),
             "each bin takes one column more than it should: the next bin's first one.",
         ),
         Mistake(
-            lambda losses: np.append(
-                _by_context(losses), np.mean(losses[:, -1])
-            ),
-            "one bin too many: the last column, which has seen L pieces, begins a bin that is not "
-            "complete. Leave it out.",
+            _one_bin_more,
+            "one bin too many: the last column, which comes after L pieces, begins a bin that is "
+            "not complete. Leave it out.",
         ),
         Mistake(
-            lambda losses: np.exp(_by_context(losses)),
-            "these are perplexities. The mean loss was asked for.",
+            lambda *case: _by_context(*case, error=_of_all_pieces),
+            "the means are right. For the errors you have counted every *piece* as a measurement "
+            "of its own. Neighbors are alike: first take the mean of each window.",
+        ),
+        Mistake(
+            lambda *case: _by_context(*case, error=_unpaired),
+            "the means are right. The errors are those of two readings of *different* texts. Here "
+            "the targets are the same: subtract first, and most of the spread is gone.",
+        ),
+        Mistake(
+            lambda *case: _by_context(
+                *case,
+                error=lambda anew, carried: np.std(
+                    _each(anew - carried), axis=0, ddof=1
+                ),
+            ),
+            "the means are right. The errors are standard deviations of *one* window. The mean of "
+            "m windows is surer, by the root of m.",
+        ),
+        Mistake(
+            lambda *case: _by_context(
+                *case,
+                error=lambda anew, carried: _error(
+                    _each(anew - carried), ddof=0
+                ),
+            ),
+            "nearly: the errors are a little too small. The m means spread around their own mean, "
+            "so the denominator of the variance is m - 1 (`ddof=1`).",
         ),
     ),
 )
