@@ -31,6 +31,7 @@ from tf_mamba_edu.checks import (
     parallel_scan,
     prospects,
     selectivity,
+    sentiment,
     sequence_models,
 )
 from tf_mamba_edu.checks.core import EMPTY, FIRST_HINT, SEED_VARIABLE
@@ -100,6 +101,7 @@ def test_every_chapter_with_exercises_has_checks():
         "language_model",
         "checkpoints",
         "next_token",
+        "sentiment",
         "long_memory",
         "prospects",
     }
@@ -426,6 +428,7 @@ def test_a_batch_may_be_run_at_once():
         ("10_language_model", language_model.check_write),
         ("11_pretrained", checkpoints.check_convert),
         ("12_next_token", next_token.check_split),
+        ("13_sentiment", sentiment.check_pool),
         ("14_long_memory", long_memory.check_read_chunk),
         ("16_prospects", prospects.check_in_chunks),
     ],
@@ -1096,33 +1099,38 @@ def test_a_reader_that_crashes_is_told_why(changes, word):
 # Chapter 16: answers written in other ways, and near misses
 
 
-@pytest.mark.parametrize("right", [108_040, 108_040.0, np.int64(108_040)])
-def test_a_whole_number_of_letters_passes_in_chapter_16(right):
-    assert prospects.check_longest_text(right) is None
+def test_the_share_of_a_gap_passes_from_places_of_pairs():
+    def answer(tokens, worse, better):
+        pairs = 5 * tokens[:-1] + tokens[1:]
+        _, first = np.unique(pairs, return_index=True)
+        again = np.delete(np.arange(1, len(tokens)), first)
+        return np.sum((worse - better)[again]) / np.sum(worse - better)
+
+    assert prospects.check_gap_share(answer) is None
 
 
-@pytest.mark.parametrize(
-    "slip, message",
-    [
-        (466_944 / np.log2(20), "not yet rounded"),
-        (108_041, "rounded up"),
-        (108_039, "108,039 is too small"),
-        (90_981, "the state alone"),
-    ],
-)
-def test_a_number_of_letters_that_is_not_the_right_one_is_told(slip, message):
-    assert message in refused_politely(prospects.check_longest_text, slip)
+def test_a_share_in_percent_is_too_large():
+    answer = prospects.check_gap_share.spec
+    message = refused_politely(prospects.check_gap_share, lambda *case: 100 * answer(*case))
+    assert "share" in message
 
 
-def test_the_delta_rule_passes_as_a_linear_recurrence():
-    def answer(keys, values):
+def test_the_gated_delta_rule_passes_as_a_linear_recurrence():
+    def answer(keys, values, keep, strength):
         state = np.zeros((values.shape[1], keys.shape[1]))
-        for key, value in zip(keys, values, strict=True):
-            erase = np.eye(len(key)) - np.outer(key, key)
-            state = state @ erase + np.outer(value, key)
+        for key, value, a, b in zip(keys, values, keep, strength, strict=True):
+            erase = a * (np.eye(len(key)) - b * np.outer(key, key))
+            state = state @ erase + b * np.outer(value, key)
         return state
 
     assert prospects.check_corrected(answer) is None
+
+
+def test_the_strands_of_the_chapter_have_another_order():
+    def answer(layer, x):
+        return layer(x) + layer(x[::-1, ::-1])[::-1, ::-1]
+
+    assert "as in the chapter" in refused_politely(prospects.check_both_strands, answer)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -1227,17 +1235,16 @@ def test_a_depth_must_be_right_to_the_second_digit(wrong):
 
 
 def test_the_pull_may_be_differentiated_or_written_with_plain_exponentials():
-    def by_tape(z, price):
+    def by_tape(z, price, floor):
         z = tf.constant(z)
         with tf.GradientTape() as tape:
             tape.watch(z)
-            above = tf.nn.relu(tf.math.log(tf.nn.softplus(z)) + 20)
-            loss = price * tf.reduce_mean(above)
+            loss = price * tf.reduce_mean(tf.math.log(1 + tf.nn.softplus(z) / floor))
         return tape.gradient(loss, z)
 
-    def plain(z, price):
+    def plain(z, price, floor):
         delta = np.log(1 + np.exp(z))
-        return np.where(delta > np.exp(-20), price / (1 + np.exp(-z)) / delta / z.size, 0)
+        return price / (1 + np.exp(-z)) / (floor * (1 + delta / floor)) / z.size
 
     assert long_memory.check_pull(by_tape) is None
     assert long_memory.check_pull(plain) is None
@@ -1264,3 +1271,79 @@ def test_a_step_that_is_read_in_chunks_may_be_read_one_by_one_but_not_from_the_e
 
     assert check(check.spec) is None
     assert "off by" in refused_politely(check, backwards)
+
+
+# Chapter 13: answers written in other ways, and near misses
+
+
+def test_groups_may_come_from_scipy_or_from_links_to_the_lowest():
+    def by_scipy(n, pairs):
+        links = scipy.sparse.coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(n, n))
+        found = scipy.sparse.csgraph.connected_components(links, directed=False)[1]
+        return [int(np.flatnonzero(found == g)[0]) for g in found]
+
+    def by_links(n, pairs):
+        parent = list(range(n))
+
+        def root(i):
+            while parent[i] != i:
+                i = parent[i]
+            return i
+
+        for i, j in pairs:
+            low, high = sorted((root(i), root(j)))
+            parent[high] = low
+        return [root(i) for i in range(n)]
+
+    assert sentiment.check_groups(by_scipy) is None
+    assert sentiment.check_groups(by_links) is None
+
+
+def test_the_error_of_a_difference_may_be_written_with_counts_or_with_n_minus_one():
+    def by_counts(one, other):
+        b, c = np.sum(one > other), np.sum(one < other)
+        n = len(one)
+        return (b - c) / n, np.sqrt(b + c - (b - c) ** 2 / n) / n
+
+    assert sentiment.check_difference(by_counts) is None
+    one_less = refused_politely(
+        sentiment.check_difference,
+        lambda one, other: ((one - other).mean(), scipy.stats.sem(one - other)),
+    )
+    assert "error is off by up to" in one_less
+
+
+def test_a_pooling_may_use_other_ways_to_hide():
+    def answer(h, mask):
+        h, shown = tf.constant(h), tf.constant(mask)
+        mean = [tf.reduce_mean(tf.boolean_mask(a, m), 0) for a, m in zip(h, shown, strict=True)]
+        largest = tf.reduce_max(tf.where(shown[:, :, None], h, -1e30), 1)
+        back = np.argmax(mask[:, ::-1], axis=1)
+        last = tf.gather(h, mask.shape[1] - 1 - back, batch_dims=1)
+        return tf.stack(mean), largest, last
+
+    assert sentiment.check_pool(answer) is None
+
+
+def test_a_calibration_error_may_sum_first_and_divide_later():
+    def answer(p, labels, bins):
+        edges = np.linspace(0, 1, bins + 1)
+        said, _ = np.histogram(p, edges, weights=p)
+        true, _ = np.histogram(p, edges, weights=labels)
+        return np.abs(said - true).sum() / len(p)
+
+    assert sentiment.check_calibration_error(answer) is None
+
+
+def test_head_and_tail_may_be_a_list_and_a_slip_at_a_border_is_seen():
+    def as_list(pieces, length):
+        pieces = pieces.tolist()
+        if len(pieces) > length:
+            pieces = pieces[: length // 2] + pieces[length // 2 - length :]
+        return pieces + [0] * (length - len(pieces))
+
+    assert sentiment.check_head_and_tail(as_list) is None
+    too_long = refused_politely(
+        sentiment.check_head_and_tail, lambda pieces, length: [*as_list(pieces, length), 0]
+    )
+    assert "row has shape" in too_long

@@ -11,85 +11,106 @@ from tf_mamba_edu.checks.core import (
     turn_of,
 )
 
-_CHANNELS, _LETTERS = 1536, 20  # of one block, of proteins
-_BITS_PER_LETTER = np.log2(_LETTERS)
+
+def _gap_case(rng):
+    """A text of five letters, two models, and a gap that is never near zero."""
+    L = int(rng.integers(20, 30))
+    tokens = rng.integers(5, size=L)
+    better, gap = rng.uniform(1, 4, L), rng.normal(size=L)
+    return (
+        tokens,
+        better + gap - gap.mean() + rng.uniform(0.4, 0.8),
+        better,
+    )
 
 
-class _Counts(Check):
-    """A check of a count, which says a wrong one in full."""
-
-    def _difference(self, got, want):
-        problem = super()._difference(got, want)
-        if problem and problem.endswith((" large.", " small.")):
-            return f"{float(got):,.10g} is too {problem.split()[-1]}"
-        return problem
-
-
-def _fits(each=16 + 3, bits=16, per_letter=_BITS_PER_LETTER):
-    return float(_CHANNELS * each * bits / per_letter)
+def _looked_up(tokens):
+    """Pair by pair against all pairs before."""
+    found = np.zeros(len(tokens), bool)
+    for t in range(1, len(tokens)):
+        for s in range(1, t):
+            same = tokens[s - 1] == tokens[t - 1]
+            found[t] |= same and tokens[s] == tokens[t]
+    return found
 
 
-check_longest_text = _Counts(
-    name="longest_text",
-    spec=np.floor(_fits()),
-    outputs=("longest_text",),
-    tolerance=1e-6,
-    hint="count both sides in bits: how many does the block keep for a channel, and how many does "
-    "a random letter need? Then round: does half a letter still fit?",
+def _anywhere(tokens):
+    """Tokens whose pair stands a second time, before or later."""
+    pairs = [None, *zip(tokens[:-1], tokens[1:], strict=True)]
+    return np.array([pairs.count(p) > 1 for p in pairs])
+
+
+def _tokens_seen(tokens):
+    return np.array([t in tokens[:i] for i, t in enumerate(tokens)])
+
+
+def _share(tokens, worse, better, where=_looked_up):
+    gap, found = worse - better, where(tokens)
+    return gap[found].sum() / gap.sum()
+
+
+def _means(tokens, worse, better):
+    gap = worse - better
+    return gap[_looked_up(tokens)].mean() / gap.mean()
+
+
+def _sizes(tokens, worse, better):
+    gap = np.abs(worse - better)
+    return gap[_looked_up(tokens)].sum() / gap.sum()
+
+
+check_gap_share = Check(
+    name="gap_share",
+    spec=_share,
+    outputs=("share",),
+    cases=_gap_case,
+    hint="try it on a, b, c, a, b by hand: only the last b can be looked up, and with a gap of 1 "
+    "at each token the share is a fifth.",
     mistakes=(
         Mistake(
-            _fits(),
-            "this is the right ratio, not yet rounded. The question is for whole letters.",
+            lambda tokens, worse, better: _looked_up(tokens).mean(),
+            "this is the share of the tokens, not of the gap: the losses do not come in at all.",
         ),
         Mistake(
-            np.ceil(_fits()),
-            "rounded up: the last letter does not quite fit any more. With it there would be more "
-            "texts than ways to fill the memory.",
+            lambda tokens, worse, better: (worse - better)[
+                _looked_up(tokens)
+            ].sum(),
+            "this is the gap at the tokens that can be looked up. Which part of the whole gap is "
+            "it?",
         ),
         Mistake(
-            np.floor(_fits(each=16)),
-            "this counts the state alone. The block also keeps three inputs of each channel, for "
-            "its convolution.",
+            _means,
+            "this compares the mean gap at the tokens that can be looked up with the mean of all. "
+            "A share also counts how many tokens there are: divide sums.",
         ),
         Mistake(
-            np.floor(_fits(each=16 + 4)),
-            "four inputs a channel are one too many: the convolution sees four, and the fourth is "
-            "the one that comes next.",
+            lambda tokens, worse, better: (
+                1 - _share(tokens, worse, better)
+            ),
+            "this is the rest: what comes from tokens that cannot be looked up.",
         ),
         Mistake(
-            np.floor(_fits(per_letter=np.log(_LETTERS))),
-            "a natural logarithm on one side and bits on the other: one of 20 letters takes "
-            "log2(20) bits.",
+            lambda *case: _share(*case, where=_tokens_seen),
+            "you look for the token alone. It is the pair, the token and the one before it, that "
+            "tells where to look.",
         ),
         Mistake(
-            np.floor(_fits(per_letter=np.log10(_LETTERS))),
-            "log10 counts decimal digits. The memory is counted in bits: log2.",
+            lambda *case: _share(*case, where=_anywhere),
+            "you also count pairs that come again only later. When a pair comes for the first "
+            "time there is nothing to look up.",
         ),
         Mistake(
-            np.floor(_fits(per_letter=np.ceil(_BITS_PER_LETTER))),
-            "you give each letter 5 whole bits. Taken together letters can share: a text of L "
-            "letters needs L log2(20) bits, and log2(20) is 4.32.",
+            lambda *case: _share(
+                *case,
+                where=lambda v: np.append(_looked_up(v)[1:], False),
+            ),
+            "off by one: you count the first token of a pair that comes again. What can be looked "
+            "up is the second.",
         ),
         Mistake(
-            np.floor(_fits(bits=1)),
-            "this counts the numbers as if each were one bit. It has 16.",
-        ),
-        Mistake(
-            np.floor(_fits(bits=2)),
-            "this counts bytes, two a number. A byte has 8 bits.",
-        ),
-        Mistake(
-            np.floor(_fits(bits=32)),
-            "this is for float32. The numbers here have 16 bits.",
-        ),
-        Mistake(
-            np.floor(_fits(bits=16 * 24)),
-            "this is the whole model, as in the chapter. The question is for one of its 24 "
-            "blocks.",
-        ),
-        Mistake(
-            np.floor(_fits(per_letter=np.log2(50_280))),
-            "this is for the chapter's vocabulary of 50,280 tokens. A protein has 20 letters.",
+            _sizes,
+            "at some tokens the better model is worse. These count too, against it: no absolute "
+            "values.",
         ),
     ),
 )
@@ -101,36 +122,41 @@ def _pairs_case(rng):
     K += K == P  # so that a transposed state has another shape
     keys, values = rng.normal(size=(n, K)), rng.normal(size=(n, P))
     keys[-1] = keys[0]
-    return keys / np.linalg.norm(
-        keys, axis=1, keepdims=True
-    ), values + 0.5
+    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+    keep, strength = rng.uniform(0.4, 0.9, (2, n))
+    return keys, values + 0.5, keep, strength
 
 
-def _entry_by_entry(keys, values):
+def _entry_by_entry(keys, values, keep, strength):
     state = np.zeros((values.shape[1], keys.shape[1]))
-    for key, value in zip(keys, values, strict=True):
+    for key, value, a, b in zip(
+        keys, values, keep, strength, strict=True
+    ):
         for p in range(len(value)):
             told = sum(
-                s * k for s, k in zip(state[p], key, strict=True)
+                a * s * k for s, k in zip(state[p], key, strict=True)
             )
             for n in range(len(key)):
-                state[p, n] += (value[p] - told) * key[n]
+                state[p, n] = (
+                    a * state[p, n] + b * (value[p] - told) * key[n]
+                )
     return state
 
 
-def _told(keys, values, wrong=lambda state, key, value: state @ key):
-    """The delta rule and, by what it takes for wrong, other rules."""
+def _delta_step(S, k, v, a, b):
+    return a * S + b * np.outer(v - a * S @ k, k)
+
+
+def _told(keys, values, keep, strength, step=_delta_step):
+    """The rule and, by its step, other rules."""
     state = np.zeros((values.shape[1], keys.shape[1]))
-    for key, value in zip(keys, values, strict=True):
-        error = value - wrong(state, key, value)
-        state = state + np.outer(error, key)
+    for k, v, a, b in zip(keys, values, keep, strength, strict=True):
+        state = step(state, k, v, a, b)
     return state
 
 
-def _one_look(keys, values):
-    """Looks once, before anything is written."""
-    state = values.T @ keys
-    return state + (values - keys @ state.T).T @ keys
+def _by_rule(step):
+    return lambda *case: _told(*case, step=step)
 
 
 check_corrected = Check(
@@ -138,44 +164,69 @@ check_corrected = Check(
     spec=_entry_by_entry,
     outputs=("state",),
     cases=_pairs_case,
-    hint="tell it one pair, then ask with the same key: do you get the value? Then tell it the "
-    "same key with another value, and ask again.",
+    hint="with keep and strength of 1, tell it one pair, then ask with the same key: do you get "
+    "the value? Then tell it the same key with another value, and ask again.",
     mistakes=(
         Mistake(
-            lambda keys, values: values.T @ keys,
-            "this only adds: nothing is looked up before it is written. Asked for a key that was "
-            "told twice, it answers with the sum of both values.",
+            _by_rule(lambda S, k, v, a, b: a * S + b * np.outer(v, k)),
+            "this fades and adds: nothing is looked up before it is written. Asked for a key that "
+            "was told twice, it answers with a sum of both values.",
         ),
         Mistake(
-            lambda keys, values: _told(
-                keys, values, lambda S, k, v: -(S @ k)
+            _by_rule(
+                lambda S, k, v, a, b: a * S + b * np.outer(v - S @ k, k)
+            ),
+            "you look up before the state has faded, and take away more than is left. Fade first, "
+            "then look.",
+        ),
+        Mistake(
+            _by_rule(
+                lambda S, k, v, a, b: (
+                    a * (S + b * np.outer(v - S @ k, k))
+                )
+            ),
+            "the state fades after the pair is written, so that the new pair fades at once. Fade "
+            "first.",
+        ),
+        Mistake(
+            _by_rule(
+                lambda S, k, v, a, b: (
+                    a * S + np.outer(b * v - a * S @ k, k)
+                )
+            ),
+            "the strength multiplies the value alone. It is a share of what is missing: of the "
+            "value less what the state gives already.",
+        ),
+        Mistake(
+            _by_rule(lambda S, k, v, a, b: _delta_step(S, k, v, a, 1)),
+            "the strength is not used: all that is missing is written.",
+        ),
+        Mistake(
+            _by_rule(lambda S, k, v, a, b: _delta_step(S, k, v, 1, b)),
+            "the state does not fade: `keep` is not used.",
+        ),
+        Mistake(
+            _by_rule(
+                lambda S, k, v, a, b: (
+                    a * S + b * np.outer(v + a * S @ k, k)
+                )
             ),
             "the sign of the correction: what the key gives already has to be taken away from the "
             "value.",
         ),
         Mistake(
-            lambda keys, values: _told(keys, values).T,
+            lambda *case: _told(*case).T,
             "right, but transposed: values are rows and keys are columns, (P, K), so that a key "
             "is asked by state @ key.",
         ),
         Mistake(
-            lambda keys, values: _told(
-                keys, values, lambda S, k, v: v - (v - S @ k) / 2
-            ),
-            "only half of the error is written. For keys of length 1 the whole of it makes the "
-            "answer exact.",
-        ),
-        Mistake(
-            _one_look,
-            "all pairs are added first and corrected once, together. The rule goes pair by pair: "
-            "look up, then write, then the next.",
-        ),
-        Mistake(
-            lambda keys, values: _told(keys[::-1], values[::-1]),
+            lambda *case: _told(*(part[::-1] for part in case)),
             "you began with the last pair. Then the first value of a key replaces the later one.",
         ),
         Mistake(
-            lambda keys, values: np.outer(values[-1], keys[-1]),
+            lambda keys, values, keep, strength: (
+                strength[-1] * np.outer(values[-1], keys[-1])
+            ),
             "only the last pair is left: add the product to the state that is there.",
         ),
     ),
@@ -507,13 +558,15 @@ def _dna_case(rng):
     return _Causal(rng), np.eye(4)[rng.integers(4, size=L)]
 
 
+_PARTNERS = [2, 3, 0, 1]  # of A, G, T, C
+
+
 def _turned_letters(x):
     """Letter by letter: reversed, A for T and C for G."""
-    partner = {0: 3, 1: 2, 2: 1, 3: 0}
     out = np.zeros_like(x)
     for t in range(len(x)):
         for channel in range(4):
-            out[len(x) - 1 - t, partner[channel]] = x[t, channel]
+            out[len(x) - 1 - t, _PARTNERS[channel]] = x[t, channel]
     return out
 
 
@@ -553,7 +606,9 @@ check_both_strands = Check(
             "G for C: the channels change places, too.",
         ),
         Mistake(
-            lambda layer, x: _with_turn(layer, x, lambda v: v[:, ::-1]),
+            lambda layer, x: _with_turn(
+                layer, x, lambda v: v[:, _PARTNERS]
+            ),
             "the letters are exchanged, but the order stays. The other strand is read from its "
             "other end.",
         ),
@@ -566,7 +621,7 @@ check_both_strands = Check(
         ),
         Mistake(
             lambda layer, x: _with_turn(
-                layer, x, _turned_letters, lambda v: v[:, ::-1]
+                layer, x, _turned_letters, lambda v: v[:, _PARTNERS]
             ),
             "on the way back only the channels are exchanged. The rows have to be reversed, too.",
         ),
@@ -576,11 +631,25 @@ check_both_strands = Check(
             "and add the answers.",
         ),
         Mistake(
+            lambda layer, x: _with_turn(
+                layer, x, lambda v: v[::-1, ::-1]
+            ),
+            "both axes are reversed, as in the chapter, where the order is A, C, G, T. In the "
+            "order A, G, T, C this exchanges A with C, and G with T.",
+        ),
+        Mistake(
+            lambda layer, x: _with_turn(
+                layer, x, lambda v: v[::-1, [1, 0, 3, 2]]
+            ),
+            "neighbors are exchanged here: A with G, and T with C. The partners are A and T, G "
+            "and C.",
+        ),
+        Mistake(
             lambda layer, x: (
                 layer(x) + layer(_turned_letters(x))[::-1, [1, 0, 3, 2]]
             ),
-            "the channels are exchanged in the wrong pairs. In the order A, C, G, T the partners "
-            "are the first and the last, and the two in the middle.",
+            "on the way back the channels are exchanged in the wrong pairs: the same partners as "
+            "on the way there, A and T, G and C.",
         ),
     ),
 )
