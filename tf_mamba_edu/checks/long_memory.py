@@ -277,17 +277,17 @@ check_read_chunk = Check(
 
 # 4. The pull of a price
 
-FLOOR = -20.0
-
 
 def _pull_case(rng):
-    """Steps above the floor, far below, and large ones; one case has none that pays."""
-    if turn_of(rng) == 4:
-        return rng.uniform(-34, -21, (2, 3)), rng.uniform(0.5, 2)
-    shape = tuple(int(n) for n in rng.integers(2, 5, 2))
+    """Steps far below the floor, near it, and large ones; one case is a list, not a table."""
+    floor = np.exp(rng.uniform(np.log(1e-3), np.log(0.3)))
+    rows, columns = (int(n) for n in rng.integers(2, 5, 2))
+    shape = (rows + 2,) if turn_of(rng) == 4 else (rows, columns)
     z = rng.uniform(-6, 4, shape)
-    z.flat[0], z.flat[1] = rng.uniform(-34, -22), rng.uniform(-19, -12)
-    return z, rng.uniform(0.5, 2)
+    z.flat[0] = np.log(floor) - rng.uniform(1, 4)
+    z.flat[1] = np.log(floor) + rng.uniform(0, 1)
+    z.flat[2] = rng.uniform(1, 4)
+    return z, rng.uniform(0.5, 2), floor
 
 
 def _steps(z):
@@ -298,12 +298,11 @@ def _sigmoid(z):
     return np.exp(-np.logaddexp(0, -z))
 
 
-def _pull_measured(z, price):
+def _pull_measured(z, price, floor):
     """By central differences, entry by entry."""
 
     def cost(z):
-        log_delta = np.log(_steps(z))
-        return price * np.mean(np.maximum(log_delta - FLOOR, 0))
+        return price * np.mean(np.log(1 + _steps(z) / floor))
 
     found, e = np.zeros(z.shape), 1e-4
     for i in np.ndindex(z.shape):
@@ -317,14 +316,14 @@ def _pull_measured(z, price):
 def _pull(
     z,
     price,
-    slope=lambda z: _sigmoid(z) / _steps(z),
-    floor=True,
+    floor,
+    along_delta=lambda delta, floor: 1 / (delta + floor),
+    along_z=_sigmoid,
     share=True,
     sign=1,
 ):
-    pays = np.log(_steps(z)) > FLOOR if floor else np.ones_like(z)
-    size = z.size if share else 1
-    return sign * price * slope(z) * pays / size
+    slope = along_delta(_steps(z), floor) * along_z(z)
+    return sign * price * slope / (z.size if share else 1)
 
 
 check_pull = Check(
@@ -333,41 +332,53 @@ check_pull = Check(
     outputs=("pull",),
     cases=_pull_case,
     hint="three links of a chain: from the mean to one entry, from the logarithm to Delta, from "
-    "Delta to z. Then the max: when does an entry pay nothing?",
+    "Delta to z. What is the derivative of log(1 + Delta / floor) by Delta?",
     mistakes=(
         Mistake(
-            lambda z, p: _pull(z, p, share=False),
+            lambda z, p, f: _pull(z, p, f, share=False),
             "the price is a mean over all entries, so each of them pays one part in z.size.",
         ),
         Mistake(
-            lambda z, p: _pull(z, p, floor=False),
-            "steps below the floor still pay. Where log Delta is below -20 the max is 0, and stays "
-            "0 if z moves a little: nothing pulls there.",
+            lambda z, p, f: _pull(z, p, f, lambda d, f: 1 / d),
+            "this is the pull of log(Delta), without a floor. Here the logarithm is that of "
+            "1 + Delta / floor, and its slope along Delta is not 1 / Delta.",
         ),
         Mistake(
-            lambda z, p: _pull(z, p, slope=_sigmoid),
-            "this is the pull of a price on Delta itself. Of the logarithm there is one more link: "
-            "d log(Delta) / d Delta = 1 / Delta.",
+            lambda z, p, f: _pull(z, p, f, lambda d, f: (d > f) / d),
+            "this is the price of the chapter, which ends with a corner. Here nothing is cut off: "
+            "below the floor an entry still pays, a little.",
         ),
         Mistake(
-            lambda z, p: _pull(z, p, slope=lambda z: 1 / _steps(z)),
-            "1 / Delta is the slope along Delta. Asked for is the one along z: one more link, the "
+            lambda z, p, f: _pull(
+                z, p, f, lambda d, f: 1 / (1 + d / f)
+            ),
+            "one link is missing: inside the logarithm stands Delta / floor, and its derivative by "
+            "Delta is 1 / floor.",
+        ),
+        Mistake(
+            lambda z, p, f: _pull(z, p, f, lambda d, f: 1 / f),
+            "this is the pull of a price on Delta / floor. You have left out the logarithm, which "
+            "makes large steps cheaper.",
+        ),
+        Mistake(
+            lambda z, p, f: _pull(z, p, f, along_z=np.ones_like),
+            "this is the slope along Delta. Asked for is the one along z: one more link, the "
             "slope of softplus, which is the sigmoid.",
         ),
         Mistake(
-            lambda z, p: _pull(z, p, slope=np.ones_like),
-            "1 is the limit for small steps. A large step is pulled less: sigmoid(z) / softplus(z) "
-            "falls off for z above 0.",
+            lambda z, p, f: _pull(z, p, f, along_z=np.exp),
+            "exp(z) is near the slope of softplus where steps are small, and far too large where "
+            "they are not. The slope of log(1 + exp(z)) is exp(z) / (1 + exp(z)).",
         ),
         Mistake(
-            lambda z, p: _pull(z, p, slope=lambda z: 1 - _sigmoid(z)),
-            "1 - sigmoid(z) is near the truth where steps are small, and no more. Softplus is in "
-            "the denominator, not 1.",
-        ),
-        Mistake(
-            lambda z, p: _pull(z, p, sign=-1),
+            lambda z, p, f: _pull(z, p, f, sign=-1),
             "right size, wrong sign: the price grows with z, so its derivative is positive. "
             "Descent takes the minus by itself.",
+        ),
+        Mistake(
+            lambda z, p, f: p * np.log(1 + _steps(z) / f) / z.size,
+            "this is what each entry pays. Asked for is by how much that grows with z: its "
+            "derivative.",
         ),
     ),
 )
