@@ -352,6 +352,34 @@ def test_a_notebook_is_stale_when_the_code_that_it_imports_changed(tree, module,
     assert nb.older_package(tree, [chapter]) == (["book/03_steps.ipynb"] if stale else [])
 
 
+def test_new_prose_keeps_the_outputs_of_the_same_code(tree, capsys):
+    store_output(tree, stream("3\n"))
+    path = tree / "book/03_steps.ipynb"
+    before = nbformat.read(path, 4)
+    replace(tree, "book/03_steps.md", "# Steps", "# Steps and strides")
+    replace(tree, "tf_mamba_edu/steps.py", "np.exp(A * delta)", "np.exp(delta * A)")
+    replace(tree, "book/03_steps.md", "# source: tf_mamba_edu.steps.zoh", "np.sqrt(4)")
+    [chapter] = nb.choose(tree, [tree / "book"])
+    assert nb.keep_outputs(tree, [chapter]) == ["book/03_steps.ipynb: its code changed, too"]
+    assert nbformat.read(path, 4) == before
+
+    replace(tree, "book/03_steps.md", "np.sqrt(4)", "# source: tf_mamba_edu.steps.zoh")
+    replace(tree, "tf_mamba_edu/steps.py", "np.exp(delta * A)", "np.exp(A * delta)")
+    assert nb.keep_outputs(tree, [chapter]) == []
+    assert capsys.readouterr().out == "book/03_steps.ipynb\n"
+    after = nbformat.read(path, 4)
+    assert after.cells[0].source.startswith("# Steps and strides")
+    assert code_cells(after)[0].outputs == code_cells(before)[0].outputs != []
+    assert after.metadata["tf_mamba_edu"] == before.metadata["tf_mamba_edu"]
+    assert nb.keep_outputs(tree, [chapter]) == [] and nb.check(tree) == []
+
+
+def test_what_was_never_run_has_no_outputs_to_keep(tree):
+    [chapter] = nb.choose(tree, [tree / "book"])
+    chapter.notebook.unlink()
+    assert nb.keep_outputs(tree, [chapter]) == ["book/03_steps.ipynb: was never run"]
+
+
 @pytest.mark.parametrize(
     "written, shown",
     [

@@ -3,6 +3,7 @@
     python tools/nb.py            rebuild what is out of date (executes)
     python tools/nb.py PATH...    the same for some sources, notebooks, folders
     python tools/nb.py --all      rebuild even what is up to date
+    python tools/nb.py --prose    new text around the same code: keep its outputs
     python tools/nb.py --check    say what is wrong, execute nothing
 
 A notebook is out of date when its text changed, or the code of the package
@@ -21,7 +22,7 @@ import nbformat
 from nb_check import all_prose_problems, pages, problems, same_package, same_source
 from nb_package import SourceError
 from nb_run import CellFailed, run
-from nb_source import Target, expected, targets
+from nb_source import Target, code_cells, expected, tags_of, targets
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +55,33 @@ def build(root: Path, chosen: list[Target], everything: bool = False) -> list[st
             continue
         write(wanted, target.notebook)
         print(f"{where}  {time.monotonic() - start:.1f} s", flush=True)
+    return failures
+
+
+def keep_outputs(root: Path, chosen: list[Target]) -> list[str]:
+    """Rewrite what is out of date in its text alone; return what is not, one text each.
+
+    Outputs stay, and so does the note which code of the package they were made with.
+    """
+    failures = []
+    for target in chosen:
+        wanted = expected(root, target)
+        if not target.notebook.exists():
+            failures.append(f"{target.notebook.relative_to(root)}: was never run")
+            continue
+        stored = nbformat.read(target.notebook, 4)
+        if same_source(wanted, stored):
+            continue
+        new, old = code_cells(wanted), code_cells(stored)
+        if [(c.source, tags_of(c)) for c in new] != [(c.source, tags_of(c)) for c in old]:
+            failures.append(f"{target.notebook.relative_to(root)}: its code changed, too")
+            continue
+        for cell, run_before in zip(new, old, strict=True):
+            cell.outputs = run_before.outputs
+            cell.execution_count = run_before.execution_count
+        wanted.metadata["tf_mamba_edu"] = stored.metadata.get("tf_mamba_edu")
+        write(wanted, target.notebook)
+        print(target.notebook.relative_to(root), flush=True)
     return failures
 
 
@@ -111,6 +139,7 @@ def main() -> None:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
     parser.add_argument("--all", action="store_true", dest="everything")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--prose", action="store_true")
     options = parser.parse_args()
 
     chosen = choose(ROOT, options.paths)
@@ -121,6 +150,9 @@ def main() -> None:
         for notebook in older_package(ROOT, chosen):
             print(f"note: {notebook} was run with older package code (make nb)")
         closing = "the notebooks and pages are in order"
+    elif options.prose:
+        found = keep_outputs(ROOT, chosen)
+        closing = f"the text of {len(chosen)} notebooks is up to date"
     else:
         found = build(ROOT, chosen, options.everything)
         closing = f"{len(chosen)} notebooks are up to date"
