@@ -114,7 +114,7 @@ EXPERIMENTS = {
     "selective-copying": Entry(
         "long_copying",
         "COPYING",
-        "chapter 14: selective copying up to 1,024 tokens (8 runs of ten minutes)",
+        "chapter 14: selective copying up to 1,024 tokens (6 runs of ten minutes)",
     ),
     "comparison": Entry(
         "comparison",
