@@ -1299,18 +1299,18 @@ def test_groups_may_come_from_scipy_or_from_links_to_the_lowest():
     assert sentiment.check_groups(by_links) is None
 
 
-def test_the_error_of_a_difference_may_be_written_with_counts_or_with_n_minus_one():
-    def by_counts(one, other):
-        b, c = np.sum(one > other), np.sum(one < other)
-        n = len(one)
-        return (b - c) / n, np.sqrt(b + c - (b - c) ** 2 / n) / n
+def test_the_error_of_a_difference_may_be_written_otherwise_but_not_with_n_minus_one():
+    def by_shares(b, c, n):
+        first, second = b / n, c / n
+        return first - second, np.sqrt(first + second - (first - second) ** 2) * n**-0.5
 
-    assert sentiment.check_difference(by_counts) is None
-    one_less = refused_politely(
-        sentiment.check_difference,
-        lambda one, other: ((one - other).mean(), scipy.stats.sem(one - other)),
-    )
-    assert "error is off by up to" in one_less
+    def one_less(b, c, n):
+        d = np.repeat([1, -1, 0], [b, c, n - b - c])
+        return d.mean(), scipy.stats.sem(d)
+
+    assert sentiment.check_difference(by_shares) is None
+    message = refused_politely(sentiment.check_difference, one_less)
+    assert "error is off by up to" in message
 
 
 def test_a_pooling_may_use_other_ways_to_hide():
@@ -1336,14 +1336,18 @@ def test_a_calibration_error_may_sum_first_and_divide_later():
 
 
 def test_head_and_tail_may_be_a_list_and_a_slip_at_a_border_is_seen():
-    def as_list(pieces, length):
+    def as_list(pieces, length, front):
         pieces = pieces.tolist()
-        if len(pieces) > length:
-            pieces = pieces[: length // 2] + pieces[length // 2 - length :]
+        while len(pieces) > length:
+            del pieces[front]
         return pieces + [0] * (length - len(pieces))
 
-    assert sentiment.check_head_and_tail(as_list) is None
-    too_long = refused_politely(
-        sentiment.check_head_and_tail, lambda pieces, length: [*as_list(pieces, length), 0]
-    )
-    assert "row has shape" in too_long
+    def minus_zero(pieces, length, front):  # the slice of the chapter
+        if len(pieces) > length:
+            pieces = np.concatenate([pieces[:front], pieces[front - length :]])
+        return np.pad(pieces, [0, max(length - len(pieces), 0)])
+
+    check = sentiment.check_head_and_tail
+    assert check(as_list) is None
+    assert "row has shape" in refused_politely(check, lambda *case: [*as_list(*case), 0])
+    assert "row has shape" in refused_politely(check, minus_zero)

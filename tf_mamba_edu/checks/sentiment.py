@@ -10,55 +10,55 @@ from tf_mamba_edu.checks.core import Check, Mistake, turn_of
 
 
 def _pieces_case(rng):
-    """In turn: too long for an odd length, for an even one, too short, as long as there is room."""
-    kind = turn_of(rng) % 4
-    length = 2 * int(rng.integers(3, 7)) + (kind == 0)
-    n = (
-        length + int(rng.integers(4, 9)),
-        length + int(rng.integers(4, 9)),
-        length - int(rng.integers(2, 4)),
+    """In turn: too long with a short head, with a long one; too short; no tail; no head."""
+    kind = turn_of(rng) % 5
+    length = int(rng.integers(7, 13))
+    n = length - 3 if kind == 2 else length + int(rng.integers(4, 9))
+    front = (
+        int(rng.integers(1, 3)),
+        length - int(rng.integers(1, 3)),
+        int(rng.integers(1, length)),
         length,
+        0,
     )[kind]
-    return rng.permutation(np.arange(1, 60))[:n], length
+    return rng.permutation(np.arange(1, 60))[:n], length, front
 
 
-def _one_text(pieces, length):
+def _one_text(pieces, length, front):
     """Place by place."""
     row = [0] * length
     for t in range(min(len(pieces), length)):
-        late = len(pieces) > length and t >= length // 2
+        late = len(pieces) > length and t >= front
         row[t] = pieces[t + len(pieces) - length if late else t]
     return np.array(row)
 
 
-def _shortened(
-    pieces, length, cut=None, front=False, half=lambda n: n // 2
-):
+def _shortened(pieces, length, front, cut=None, behind=True):
     """The solution, and by its options wrong ones."""
     if len(pieces) > length:
-        h = half(length)
+        tail = pieces[len(pieces) - (length - front) :]
         pieces = (
-            np.concatenate([pieces[:h], pieces[h - length :]])
-            if cut is None
-            else cut(pieces, length)
+            cut(pieces, length)
+            if cut
+            else np.concatenate([pieces[:front], tail])
         )
     row = np.zeros(length, int)
-    if front:
-        row[length - len(pieces) :] = pieces
-    else:
+    if behind:
         row[: len(pieces)] = pieces
+    else:
+        row[length - len(pieces) :] = pieces
     return row
-
-
-def _both_halves(pieces, length):
-    """Twice the rounded half: one place stays empty if the length is odd."""
-    h = length // 2
-    return np.concatenate([pieces[:h], pieces[-h:]])
 
 
 def _middle(pieces, length):
     start = (len(pieces) - length) // 2
     return pieces[start : start + length]
+
+
+def _end_first(pieces, length, front):
+    """The tail, and behind it the head."""
+    row = _shortened(pieces, length, front)
+    return np.roll(row, -front) if len(pieces) > length else row
 
 
 check_head_and_tail = Check(
@@ -67,44 +67,41 @@ check_head_and_tail = Check(
     outputs=("row",),
     cases=_pieces_case,
     tolerance=1e-6,
-    hint="three cases: too long, too short, just right. For a length of 7, how many pieces come "
-    "from the beginning, and how many from the end?",
+    hint="four cases: too long, too short, no place for the beginning, and none for the end. In "
+    "the last of them the tail has no piece at all: which slice is empty?",
     mistakes=(
         Mistake(
             lambda *case: _shortened(*case, cut=lambda p, n: p[:n]),
-            "a long text is cut off at its end. Many reviews say there what they think: keep the "
-            "last half as well.",
+            "a long text is cut off at its end. Many reviews say there what they think: only the "
+            "first `front` places belong to the beginning.",
         ),
         Mistake(
             lambda *case: _shortened(*case, cut=lambda p, n: p[-n:]),
-            "only the end of a long text is kept. Half of the places belong to its beginning.",
+            "only the end of a long text is kept. The first `front` places belong to its "
+            "beginning.",
         ),
         Mistake(
             lambda *case: _shortened(*case, cut=_middle),
             "the middle of a long text is kept. It is the middle that should be left out.",
         ),
         Mistake(
-            lambda *case: _shortened(*case, cut=_both_halves),
-            "nearly: if `length` is odd, a place stays empty although there are pieces for it. The "
-            "tail gets what the head leaves, `length - length // 2` pieces.",
+            lambda pieces, length, front: _shortened(
+                pieces, length, length // 2
+            ),
+            "half of the places go to the beginning, whatever `front` says.",
         ),
         Mistake(
-            lambda *case: _shortened(*case, half=lambda n: n - n // 2),
-            "nearly: if `length` is odd, the piece in the middle goes to the tail, and not to the "
-            "head.",
+            lambda pieces, length, front: _shortened(
+                pieces, length, length - front
+            ),
+            "`front` pieces are kept of the *end* here. It counts those of the beginning.",
         ),
         Mistake(
-            lambda *case: _shortened(*case, front=True),
+            lambda *case: _shortened(*case, behind=False),
             "the zeros stand in front of a short text. Put them behind.",
         ),
         Mistake(
-            lambda pieces, length: _shortened(
-                pieces,
-                length,
-                cut=lambda p, n: np.concatenate(
-                    [p[n // 2 - n :], p[: n // 2]]
-                ),
-            ),
+            _end_first,
             "head and tail have changed places: the end of the text comes first.",
         ),
     ),
@@ -323,87 +320,80 @@ check_pool = Check(
 # 4. The error of a difference
 
 
-def _verdicts_case(rng):
-    """Two classifiers that agree more often than by chance."""
+def _counts_case(rng):
+    """The first is better, then the second, in turn."""
     n = int(rng.integers(60, 90))
-    hard = rng.random(n)
-    one = (hard + 0.3 * rng.random(n) < 0.9).astype(int)
-    other = (hard + 0.3 * rng.random(n) < 0.8).astype(int)
-    one[:4], other[:4] = (1, 1, 0, 1), (0, 0, 1, 0)
-    return one, other
+    more, fewer = int(rng.integers(12, 20)), int(rng.integers(3, 8))
+    b, c = (more, fewer) if turn_of(rng) % 2 == 0 else (fewer, more)
+    return b, c, n
 
 
-def _difference_by_case(one, other):
-    """From the numbers of texts on which the two differ."""
-    n = len(one)
-    b = sum(int(x > y) for x, y in zip(one, other, strict=True))
-    c = sum(int(x < y) for x, y in zip(one, other, strict=True))
-    d = (b - c) / n
-    return d, np.sqrt(((b + c) / n - d**2) / n)
+def _difference_by_text(b, c, n):
+    """From a number for each text."""
+    d = np.repeat([1, -1, 0], [b, c, n - b - c])
+    return d.mean(), d.std() / np.sqrt(n)
 
 
-def _spread(d, power=0.5):
-    return d.mean(), d.std() / len(d) ** power
-
-
-def _separately(one, other, n=1):
-    p, q = one.mean(), other.mean()
-    return p - q, np.sqrt((p * (1 - p) + q * (1 - q)) / len(one) / n)
+def _difference(b, c, n, square=True, power=1.0, over=None):
+    m = over or n
+    mean = (b - c) / m
+    variance = (b + c) / m - square * mean**2
+    return mean, np.sqrt(variance / m**power)
 
 
 check_difference = Check(
     name="difference",
-    spec=_difference_by_case,
+    spec=_difference_by_text,
     outputs=("apart", "error"),
-    cases=_verdicts_case,
+    cases=_counts_case,
     tolerance=1e-4,
-    hint="each text gives one number: 1, 0 or -1. What is the standard error of the mean of n "
-    "numbers?",
+    hint="write down the n numbers for b = 2, c = 1 and n = 4. What is their mean, and what is "
+    "the mean of their squares?",
     mistakes=(
         Mistake(
-            _separately,
-            "this is the error for two classifiers that were asked about *different* texts. On the "
-            "same ones they are often right and wrong together: take the spread of the "
-            "differences.",
+            lambda *case: _difference(*case, square=False),
+            "nearly: this is the mean of the squares. For the variance the square of the mean, "
+            "((b - c) / n)², has to be taken off. It is small only if b and c are alike.",
         ),
         Mistake(
-            lambda one, other: _spread(one - other, 0),
+            lambda *case: _difference(*case, power=0.0),
             "this is the spread of a single text. The mean of n of them is more certain by the "
             "square root of n.",
         ),
         Mistake(
-            lambda one, other: _spread(one - other, 1),
+            lambda *case: _difference(*case, power=2.0),
             "the spread is divided by n. The error of a mean falls with the square root of n.",
         ),
         Mistake(
-            lambda one, other: (
-                _spread(one - other)[0],
-                _spread(one - other)[1] ** 2,
+            lambda *case: (
+                _difference(*case)[0],
+                _difference(*case)[1] ** 2,
             ),
             "this is the variance of the difference. Its root is in the unit of the shares.",
         ),
         Mistake(
-            lambda one, other: _spread(other - one),
+            lambda b, c, n: _difference(c, b, n),
             "the error is right, and the sign is not: by how much is the first one better?",
         ),
         Mistake(
-            lambda one, other: (
-                _spread(one - other)[0],
-                np.sqrt(np.mean(one != other) / len(one)) / 2,
+            lambda b, c, n: (
+                abs(b - c) / n,
+                _difference(b, c, n)[1],
             ),
-            "half of it: the differences are 1 and -1, so the square of each is 1 and not 1/4.",
+            "the difference is never negative here. It should be if the second one is better.",
         ),
         Mistake(
-            lambda one, other: _spread(np.abs(one - other)),
-            "you take the absolute value, and count on how many texts the two differ. Texts that "
-            "speak for the second one have to count as -1.",
+            lambda b, c, n: (
+                (b - c) / n,
+                np.sqrt(b + c) / 2 / n,
+            ),
+            "this is the error of b alone, as in b + c throws of a coin. But where b gains a text, "
+            "c loses it.",
         ),
         Mistake(
-            lambda one, other: (
-                _spread(one - other)[0],
-                np.sqrt(one.mean() * (1 - one.mean()) / len(one)),
-            ),
-            "this is the error of the first share alone.",
+            lambda b, c, n: _difference(b, c, n, over=b + c),
+            "you divide by the b + c texts on which the two differ. The others count as well: they "
+            "are the zeros among the n numbers.",
         ),
     ),
 )
@@ -475,8 +465,8 @@ check_calibration_error = Check(
     outputs=("error",),
     cases=_said_case,
     tolerance=1e-5,
-    hint="one bin at a time: how many texts are in it, what was said in the mean, what was true in "
-    "the mean? An empty bin says nothing.",
+    hint="one bin at a time: how many texts are in it, what was said on average, and what was "
+    "true? An empty bin says nothing.",
     mistakes=(
         Mistake(
             lambda *case: _gap(
