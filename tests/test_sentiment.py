@@ -8,8 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tf_mamba_edu import movie_reviews
+from tf_mamba_edu.datasets import TextSplits
 from tf_mamba_edu.experiments import (
     EXPERIMENTS,
+    reviews_lm,
     sentiment,
     sentiment_pooling,
     sentiment_pretrained,
@@ -37,7 +39,7 @@ poolings = pytest.mark.parametrize("how", POOLINGS)
 @pytest.fixture
 def few_pieces(monkeypatch):
     monkeypatch.setattr(sentiment, "VOCABULARY", 30)
-    monkeypatch.setattr(sentiment_pretrained, "VOCABULARY", 30)
+    monkeypatch.setattr(reviews_lm, "VOCABULARY", 30)
 
 
 class Letters:
@@ -163,6 +165,7 @@ def praise(monkeypatch, few_pieces):
 
     for module in (sentiment, sentiment_pooling, sentiment_pretrained):
         monkeypatch.setattr(module, "movie_reviews", lambda source: splits)
+    for module in (sentiment, sentiment_pooling, reviews_lm):
         monkeypatch.setattr(module, "stored_tokenizer", lambda *_: Letters())
     monkeypatch.setattr(sentiment, "naive_bayes", lambda source: Counts())
     return splits
@@ -199,8 +202,9 @@ def test_poolings_are_compared_and_the_last_state_is_kept(praise, monkeypatch, t
 
 def test_a_classifier_takes_over_a_language_model(few_pieces, monkeypatch):
     recipe = dataclasses.replace(SMALL, n_layers=2, both_ways=False, pooling="last", dropout=0.0)
-    monkeypatch.setattr(sentiment_pretrained, "RECIPE", recipe)
-    lm = sentiment_pretrained.language_model()
+    monkeypatch.setattr(reviews_lm, "N_LAYERS", 2)
+    monkeypatch.setattr(reviews_lm, "D_MODEL", SMALL.d_model)
+    lm = reviews_lm.language_model()
     model = classifier(recipe)
     sentiment_pretrained.take_over(model, lm)
     ids = np.random.default_rng(0).integers(1, 30, (2, 6)).astype("int32")
@@ -211,14 +215,36 @@ def test_a_classifier_takes_over_a_language_model(few_pieces, monkeypatch):
     np.testing.assert_allclose(inner(ids), lm.norm(h), atol=1e-5)
 
 
+def test_a_language_model_and_then_a_classifier(praise, monkeypatch, tmp_path):
+    texts = TextSplits(praise.train.texts, praise.validation.texts, praise.test.texts)
+    monkeypatch.setattr(reviews_lm, "language_model_texts", lambda: texts)
+    sizes = dict(D_MODEL=8, N_LAYERS=1, STEPS=4, STEPS_PER_EPOCH=2, LENGTH=8, BATCH_SIZE=2)
+    for name, value in {**sizes, "MEASURED": 4}.items():
+        monkeypatch.setattr(reviews_lm, name, value)
+    results = reviews_lm.main(tmp_path)
+    run = results.runs["0"]
+    assert len(run["history"]["loss"]) == 2 and run["training_tokens"] == 160 * 7
+    assert reviews_lm.measure(results)["val_loss"] == run["validation_loss"]
+
+    recipe = dataclasses.replace(SMALL, n_layers=1, both_ways=False)
+    monkeypatch.setattr(sentiment_pretrained, "RECIPE", recipe)
+    monkeypatch.setattr(
+        sentiment_pretrained, "stored_language_model", lambda: reviews_lm.load(results)
+    )
+    tuned = sentiment_pretrained.main(tmp_path)
+    assert sorted(tuned.runs) == ["tuned-0", "tuned-1", "tuned-2"]
+    assert sentiment_pretrained.measure(tuned)["accuracy"] == tuned.runs["tuned-0"]["test"]
+    assert not list(tmp_path.glob("*.state"))
+
+
 def test_a_stream_has_an_end_behind_each_review():
-    [ids] = sentiment_pretrained.stream_of(Letters(), ["ab", "c"])
+    [ids] = reviews_lm.stream_of(Letters(), ["ab", "c"])
     np.testing.assert_array_equal(ids, [4, 5, 3, 6, 3])
 
 
 def test_pieces_of_the_language_model_are_those_of_the_classifier():
     ids = encode(Letters(), ["ab"], 2)
-    [stream] = sentiment_pretrained.stream_of(Letters(), ["ab"])
+    [stream] = reviews_lm.stream_of(Letters(), ["ab"])
     np.testing.assert_array_equal(ids[0], stream[:2])
 
 
@@ -235,3 +261,11 @@ def test_stored_weights_make_the_stored_accuracy(name):
 
 def test_the_source_of_the_texts_is_the_one_of_the_recipe():
     assert len(movie_reviews("rotten_tomatoes").test) == 852
+
+
+@pytest.mark.full  # reads all reviews and compares them: more than a minute
+def test_stored_weights_of_the_language_model_make_the_stored_loss():
+    results = Results(reviews_lm.NAME)
+    found = reviews_lm.measure(results)
+    assert found == {k: pytest.approx(v, abs=1e-3) for k, v in results.metrics.items()}
+    assert found["val_loss"] == pytest.approx(results.runs["0"]["validation_loss"], abs=1e-3)

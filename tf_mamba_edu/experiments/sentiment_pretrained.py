@@ -1,24 +1,16 @@
-"""Chapter 13: a language model of reviews, then a classifier of sentences from its weights."""
+"""Chapter 13: a classifier of sentences that begins with the weights of a language model."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from tf_mamba_edu.config import MambaConfig
-from tf_mamba_edu.experiments.experiment import (
-    Experiment,
-    fit_or_resume,
-    stored_tokenizer,
-)
-from tf_mamba_edu.experiments.next_token import evaluate
+from tf_mamba_edu.experiments import reviews_lm
+from tf_mamba_edu.experiments.experiment import Experiment
 from tf_mamba_edu.experiments.sentiment import (
-    VOCABULARY,
     Recipe,
     classifier,
     encode,
@@ -28,83 +20,19 @@ from tf_mamba_edu.experiments.sentiment import (
 )
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.lm import MambaLM
-from tf_mamba_edu.reviews import language_model_texts, movie_reviews
-from tf_mamba_edu.training import make_optimizer, random_windows
+from tf_mamba_edu.reviews import movie_reviews
 
 SEEDS = (0, 1, 2)
-MEASURED = 2000  # tokens in each of 64 held-out passages
-STEPS, STEPS_PER_EPOCH, LENGTH, BATCH_SIZE = 3000, 250, 128, 16
 RECIPE = Recipe(
     "rotten_tomatoes",
     epochs=4,
     length=64,
-    n_layers=2,
-    d_model=128,
+    n_layers=reviews_lm.N_LAYERS,
+    d_model=reviews_lm.D_MODEL,
     both_ways=False,
     word_dropout=0.1,
     learning_rate=1e-3,
 )
-NAME, LANGUAGE_MODEL = "sentiment-pretrained", "language model-0"
-
-
-def language_model(dropout: float = 0.0) -> MambaLM:
-    """Builds the language model; its ids are those of the classifier."""
-    keras.utils.set_random_seed(0)
-    config = MambaConfig(
-        VOCABULARY + 1, RECIPE.d_model, RECIPE.n_layers
-    )
-    return MambaLM(config, dropout=dropout)
-
-
-def stream_of(tokenizer, texts: list[str]) -> list[np.ndarray]:
-    """Joins reviews to one passage, an end marker behind each; ids as in `encode`."""
-    end = tokenizer.eos_id()
-    pieces = [
-        p for text in tokenizer.encode(texts) for p in (*text, end)
-    ]
-    return [np.array(pieces, np.int32) + 1]
-
-
-def train_language_model(results: Results, tokenizer) -> dict:
-    """Trains on the reviews of both sources, those that are held out excluded."""
-    texts = language_model_texts()
-    passages = stream_of(tokenizer, texts.train)
-    model = language_model()
-    model.compile(
-        make_optimizer(3e-3, STEPS),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=True,
-    )
-
-    def data(epoch):
-        count = STEPS_PER_EPOCH * BATCH_SIZE
-        return random_windows(passages, LENGTH, count, epoch)
-
-    began = time.perf_counter()
-    recipe = {"steps": STEPS, "length": LENGTH, "batch": BATCH_SIZE}
-    history = fit_or_resume(
-        model,
-        data,
-        STEPS // STEPS_PER_EPOCH,
-        results,
-        LANGUAGE_MODEL,
-        recipe,
-        batch_size=BATCH_SIZE,
-    )
-    seconds = time.perf_counter() - began
-    results.save_weights(LANGUAGE_MODEL, model, "float16")
-    [held_out] = stream_of(tokenizer, texts.validation)
-    some = np.split(held_out[: 64 * MEASURED], 64)  # of 2,000 tokens
-    found = evaluate(model, some, batch_size=16)
-    return {
-        "seed": 0,
-        "recipe": recipe,
-        "parameters": model.count_params(),
-        "training_tokens": len(passages[0]),
-        "history": {"loss": [round(v, 4) for v in history["loss"]]},
-        "validation_loss": found["loss"],
-        "seconds": round(seconds, 1),
-    }
 
 
 def take_over(model: keras.Model, lm: MambaLM) -> None:
@@ -121,42 +49,40 @@ def take_over(model: keras.Model, lm: MambaLM) -> None:
         copy(model.get_layer(f"block_{i}"), block.block)
 
 
+def stored_language_model():
+    """Returns the language model that comes with the package, and its tokenizer."""
+    return reviews_lm.load(Results(reviews_lm.NAME))
+
+
+def tune(results: Results, seed: int) -> dict:
+    """Trains a classifier from the language model's weights, and measures it."""
+    recipe = dataclasses.replace(RECIPE, seed=seed)
+    lm, tokenizer = stored_language_model()
+    model = classifier(recipe)
+    take_over(model, lm)
+    splits = movie_reviews(recipe.source)
+    return train_and_measure(
+        results,
+        f"tuned-{seed}",
+        recipe,
+        model,
+        splits,
+        encode(tokenizer, splits.train.texts, recipe.length),
+        tokenizer,
+        keep=seed == SEEDS[0],
+    )
+
+
 def main(folder: Path | None = None) -> Results:
-    """Makes the runs that are missing: the language model, then three classifiers."""
-    results = Results(NAME, folder)
-
-    def tokenizer():
-        return stored_tokenizer(
-            results, lambda: language_model_texts().train, VOCABULARY
-        )
-
-    def tune(seed):
-        recipe = dataclasses.replace(RECIPE, seed=seed)
-        lm = language_model()
-        results.load_weights(LANGUAGE_MODEL, lm)
-        model = classifier(recipe)
-        take_over(model, lm)
-        pieces = tokenizer()
-        splits = movie_reviews(recipe.source)
-        return train_and_measure(
-            results,
-            f"tuned-{seed}",
-            recipe,
-            model,
-            splits,
-            encode(pieces, splits.train.texts, recipe.length),
-            pieces,
-            keep=seed == SEEDS[0],
-        )
-
-    runs = {
-        LANGUAGE_MODEL: lambda: train_language_model(
-            results, tokenizer()
-        )
-    }
-    for seed in SEEDS:
-        runs[f"tuned-{seed}"] = functools.partial(tune, seed)
-    complete(results, runs)
+    """Makes the runs that are missing: three classifiers."""
+    results = Results("sentiment-pretrained", folder)
+    complete(
+        results,
+        {
+            f"tuned-{seed}": functools.partial(tune, results, seed)
+            for seed in SEEDS
+        },
+    )
     return results
 
 
@@ -164,7 +90,7 @@ def load(results: Results):
     """Returns the first of the tuned classifiers, and the tokenizer."""
     model = classifier(RECIPE)
     results.load_weights(f"tuned-{SEEDS[0]}", model)
-    return model, stored_tokenizer(results, tuple, VOCABULARY)
+    return model, reviews_lm.tokenizer_of(Results(reviews_lm.NAME))
 
 
 def measure(results: Results) -> dict:
@@ -175,4 +101,4 @@ def measure(results: Results) -> dict:
     return {"accuracy": share_right(probabilities(model, ids), test)}
 
 
-PRETRAINED = Experiment(NAME, main, measure)
+PRETRAINED = Experiment("sentiment-pretrained", main, measure)
