@@ -1,5 +1,6 @@
 """Mamba, GRU, Transformer: equal sizes, and what is measured of them."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def small(monkeypatch):
     for module in (comparison, comparison_worker):
         monkeypatch.setattr(module, "model_of", small_model)
         monkeypatch.setattr(module, "VOCABULARY", 50)
-    sizes = dict(STEPS=4, STEPS_PER_EPOCH=2, BATCH_SIZE=2, LENGTH=16, WINDOWS=(8, 16))
+    sizes = dict(STEPS=4, STEPS_PER_EPOCH=2, BATCH_SIZE=2, LENGTH=16, OTHER_WINDOWS=(8, 32))
     for name, value in sizes.items():
         monkeypatch.setattr(comparison, name, value)
     text = np.random.default_rng(0).integers(0, 50, 400).astype("int32")
@@ -52,14 +53,21 @@ def small(monkeypatch):
 @kinds
 def test_a_run_is_measured_with_the_weights_that_are_stored(kind, small, tmp_path):
     results = Results("comparison", tmp_path)
-    name = f"{kind} 0.003-0"
-    complete(results, {name: lambda: comparison.learn(results, name, kind, 3e-3, 0)})
+    choice, name = f"{kind} 0.003-0", f"{kind}-{comparison.KEPT}"
+    complete(
+        results,
+        {
+            run: functools.partial(comparison.learn, results, run, kind, 3e-3, int(run[-1]))
+            for run in (choice, name)
+        },
+    )
+    assert [p.stem for p in tmp_path.glob("*.safetensors")] == [f"comparison-{name}"]
     found = results.runs[name]
     assert found["tokens_seen"] == 4 * 2 * 16 and found["test"]["tokens"] == 399
     again = small_model(kind)
     results.load_weights(name, again)
     assert comparison.loss_on(again, None, [])["loss"] == found["test"]["loss"]
-    assert found["test_loss_by_window"].keys() == {"8", "16"}
+    assert found["test_loss_by_other_window"].keys() == {"8", "32"}
     assert not list(tmp_path.glob("*.state"))
 
 
@@ -131,5 +139,5 @@ def test_stored_weights_make_the_stored_loss(name):
     found = comparison.measure(results)
     assert found["loss"] == pytest.approx(results.metrics["loss"], abs=1e-3)
     for kind in KINDS:
-        run = results.runs[comparison.best_of(results, kind)]
+        run = results.runs[f"{kind}-{comparison.KEPT}"]
         assert found["loss"][kind] == pytest.approx(run["test"]["loss"], abs=1e-3)

@@ -180,7 +180,6 @@ def test_the_targets_of_induction_are_met():
         assert max(run["curve"].values()) >= 0.99
 
 
-@pytest.mark.skipif(not Results("selective-copying").path.exists(), reason="not made yet")
 def test_the_targets_of_copying_are_met():
     results = Results("selective-copying")
     assert long_copying.measure(results) == {

@@ -28,6 +28,7 @@ from tf_mamba_edu.experiments.sentiment import (
     epoch_of,
     probabilities,
     share_right,
+    windows_of,
 )
 from tf_mamba_edu.experiments.store import Results
 from tf_mamba_edu.reviews import Reviews, ReviewSplits
@@ -102,6 +103,18 @@ def test_an_unknown_pooling_is_refused():
 # What is read
 
 
+def test_a_window_is_a_run_of_pieces_and_short_texts_are_whole():
+    pieces = [list(range(2, 22)), [5, 6], [], list(range(5))]
+    starts = set()
+    for seed in range(200):
+        ids = windows_of(pieces, 5, np.random.default_rng(seed))
+        assert ids.dtype == np.int32
+        np.testing.assert_array_equal(np.diff(ids[0]), 1)
+        starts.add(int(ids[0, 0]) - 3)
+        np.testing.assert_array_equal(ids[1:], [[6, 7, 0, 0, 0], [0] * 5, [1, 2, 3, 4, 5]])
+    assert starts == set(range(16))
+
+
 def test_an_epoch_hides_pieces_and_no_padding():
     ids = np.tile(np.array([5, 6, 7, 8, 0, 0, 0, 0], np.int32), (10, 1))
     labels = np.arange(10) % 2
@@ -163,22 +176,25 @@ def praise(monkeypatch, few_pieces):
         def predict(self, texts):
             return np.array(["z" in text for text in texts], float)
 
-    for module in (sentiment, sentiment_pooling, sentiment_pretrained):
-        monkeypatch.setattr(module, "movie_reviews", lambda source: splits)
-    for module in (sentiment, sentiment_pooling, reviews_lm):
+    monkeypatch.setattr(sentiment, "movie_reviews", lambda source: splits)
+    for module in (sentiment, reviews_lm):
         monkeypatch.setattr(module, "stored_tokenizer", lambda *_: Letters())
     monkeypatch.setattr(sentiment, "naive_bayes", lambda source: Counts())
     return splits
 
 
-def test_a_classifier_learns_and_its_weights_are_kept(praise, tmp_path):
+@pytest.mark.parametrize("windows", [False, True])
+def test_a_classifier_learns_and_its_weights_are_kept(praise, windows, tmp_path):
     recipe = dataclasses.replace(SMALL, epochs=6, dropout=0.0, word_dropout=0.0, learning_rate=0.03)
+    if windows:  # the z stands outside of some windows: measured on all of the text
+        how = dict(windows=True, length=5, length_measured=8, epochs=12)
+        recipe = dataclasses.replace(recipe, **how)
     what = Sentiment("praise", recipe, seeds=(0, 1))
     results = what.main(tmp_path)
     assert sorted(results.runs) == ["0", "1"]
     for run in results.runs.values():
         assert run["test"] > 0.9 and run["naive_bayes_test"] == 1.0
-        assert len(run["history"]["loss"]) == 6
+        assert len(run["history"]["loss"]) == recipe.epochs
     assert [p.name for p in tmp_path.glob("*.safetensors")] == ["praise-0.safetensors"]
     assert what.measure(results) == {"accuracy": results.runs["0"]["test"]}
 

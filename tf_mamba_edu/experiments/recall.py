@@ -67,7 +67,9 @@ def by_length(model: keras.Model, task: str) -> dict[str, float]:
     }
 
 
-def learn(results: Results, run: str, task: str, kind: str, seed: int):
+def learn(
+    results: Results, run: str, task: str, kind: str, seed: int
+) -> dict:
     """Trains a model on a task and measures it at all lengths."""
     model = model_of(kind, seed)
     steps = sum(stage.steps for stage in STAGES)
@@ -88,7 +90,7 @@ def learn(results: Results, run: str, task: str, kind: str, seed: int):
         "task": task,
         "kind": kind,
         "learning_rate": RATES[kind],
-        "stages": [dataclasses.astuple(stage) for stage in STAGES],
+        "stages": [list(dataclasses.astuple(s)) for s in STAGES],
         "parameters": model.count_params(),
         "history": history,
         "seconds": round(seconds, 1),

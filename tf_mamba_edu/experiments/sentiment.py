@@ -22,11 +22,7 @@ from tf_mamba_edu.experiments.experiment import (
 from tf_mamba_edu.experiments.naive_bayes import NaiveBayes
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.initializers import Normal
-from tf_mamba_edu.reviews import (
-    Reviews,
-    ReviewSplits,
-    movie_reviews,
-)
+from tf_mamba_edu.reviews import Reviews, movie_reviews
 from tf_mamba_edu.training import make_optimizer
 
 VOCABULARY = 8000
@@ -41,7 +37,11 @@ class Recipe:
     Attributes:
         source: of `movie_reviews`.
         epochs: passes over the training part.
-        length: L, pieces of a review that are read: of a longer one the first and the last half.
+        length: L, pieces of a review that training reads.
+        windows: whether each pass reads another window of a review that is longer than that;
+            otherwise its first and its last half, always the same.
+        length_measured: pieces that are read when the model is measured (the first and the last
+            half of a longer review); 0: as many as in training.
         n_layers: blocks.
         d_model: E, width of the model.
         both_ways: whether each block reads in both directions.
@@ -58,6 +58,8 @@ class Recipe:
     source: str
     epochs: int
     length: int
+    windows: bool = False
+    length_measured: int = 0
     n_layers: int = 1
     d_model: int = 64
     both_ways: bool = True
@@ -173,6 +175,18 @@ def encode(tokenizer, texts: Sequence[str], length: int) -> np.ndarray:
     return ids
 
 
+def windows_of(
+    pieces: Sequence[Sequence[int]], length: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns a random window of each text's pieces as ids (texts, L); short texts are padded."""
+    ids = np.full((len(pieces), length), PADDING, np.int32)
+    for row, text in enumerate(pieces):
+        start = rng.integers(max(len(text) - length, 0) + 1)
+        part = text[start : start + length]
+        ids[row, : len(part)] = np.array(part, np.int32) + 1
+    return ids
+
+
 def epoch_of(
     ids: np.ndarray, labels: np.ndarray, recipe: Recipe, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -267,18 +281,12 @@ class Sentiment:
     def make(self, results: Results, seed: int) -> dict:
         """Trains a classifier; measures it, and naive Bayes on the same texts."""
         recipe = dataclasses.replace(self.recipe, seed=seed)
-        splits = movie_reviews(recipe.source)
-        tokenizer = self.tokenizer(results)
-        x = encode(tokenizer, splits.train.texts, recipe.length)
-        model = classifier(recipe)
         return train_and_measure(
             results,
             str(seed),
             recipe,
-            model,
-            splits,
-            x,
-            tokenizer,
+            classifier(recipe),
+            self.tokenizer(results),
             keep=seed == self.seeds[0],
         )
 
@@ -290,11 +298,10 @@ class Sentiment:
 
     def measure(self, results: Results) -> dict:
         """Returns the accuracy of the stored weights on the test part."""
-        model, tokenizer = self.load(results)
-        test = movie_reviews(self.recipe.source).test
-        ids = encode(tokenizer, test.texts, self.recipe.length)
         return {
-            "accuracy": share_right(probabilities(model, ids), test)
+            "accuracy": accuracy_on(
+                "test", *self.load(results), self.recipe
+            )
         }
 
 
@@ -303,17 +310,27 @@ def train_and_measure(
     run: str,
     recipe: Recipe,
     model: keras.Model,
-    splits: ReviewSplits,
-    ids: np.ndarray,
     tokenizer,
     keep: bool,
 ) -> dict:
-    """Trains a classifier on padded ids; measures the rounded weights, beside naive Bayes."""
-    compile_classifier(model, recipe, len(ids))
+    """Trains a classifier as a recipe says; measures the rounded weights, beside naive Bayes."""
+    splits = movie_reviews(recipe.source)
+    texts, labels = splits.train.texts, splits.train.labels
+    pieces = tokenizer.encode(list(texts)) if recipe.windows else None
+    ends = encode(tokenizer, texts, recipe.length)
+
+    def data(epoch):
+        ids = ends
+        if recipe.windows:
+            rng = np.random.default_rng((recipe.seed, epoch, 1))
+            ids = windows_of(pieces, recipe.length, rng)
+        return epoch_of(ids, labels, recipe, epoch)
+
+    compile_classifier(model, recipe, len(texts))
     began = time.perf_counter()
     history = fit_or_resume(
         model,
-        lambda epoch: epoch_of(ids, splits.train.labels, recipe, epoch),
+        data,
         recipe.epochs,
         results,
         run,
@@ -336,12 +353,21 @@ def train_and_measure(
     }
     for part in ("validation", "test"):
         reviews = getattr(splits, part)
-        x = encode(tokenizer, reviews.texts, recipe.length)
-        record[part] = share_right(probabilities(model, x), reviews)
+        record[part] = accuracy_on(part, model, tokenizer, recipe)
         record[f"naive_bayes_{part}"] = share_right(
             counts.predict(reviews.texts), reviews
         )
     return record
+
+
+def accuracy_on(
+    part: str, model: keras.Model, tokenizer, recipe: Recipe
+) -> float:
+    """Returns the share of a part's reviews that a classifier judges right."""
+    reviews = getattr(movie_reviews(recipe.source), part)
+    length = recipe.length_measured or recipe.length
+    ids = encode(tokenizer, reviews.texts, length)
+    return share_right(probabilities(model, ids), reviews)
 
 
 @functools.cache
@@ -360,7 +386,9 @@ SENTENCES_3 = Sentiment(
 )
 WHOLE = Sentiment(
     "sentiment-imdb",
-    Recipe("imdb", epochs=4, length=256, word_dropout=0.1),
+    Recipe(
+        "imdb", epochs=5, length=256, windows=True, length_measured=512
+    ),
 )
 ONE_BLOCK, THREE_BLOCKS, WHOLE_REVIEWS = map(
     entry_of, (SENTENCES_1, SENTENCES_3, WHOLE)

@@ -9,23 +9,16 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from tf_mamba_edu.experiments.experiment import (
-    Experiment,
-    stored_tokenizer,
-)
+from tf_mamba_edu.experiments.experiment import Experiment
 from tf_mamba_edu.experiments.sentiment import (
     POOLINGS,
     SENTENCES_1,
-    VOCABULARY,
     Recipe,
+    accuracy_on,
     classifier,
-    encode,
-    probabilities,
-    share_right,
     train_and_measure,
 )
 from tf_mamba_edu.experiments.store import Results, complete
-from tf_mamba_edu.reviews import movie_reviews
 
 SEEDS = (0, 1, 2)
 BASE = SENTENCES_1.recipe
@@ -40,26 +33,14 @@ RECIPES = {
 STORED = "last one way-0"
 
 
-def tokenizer_of(results: Results):
-    """Returns the tokenizer, learned from the training part."""
-    return stored_tokenizer(
-        results,
-        lambda: movie_reviews(BASE.source).train.texts,
-        VOCABULARY,
-    )
-
-
 def make(results: Results, run: str, recipe: Recipe) -> dict:
     """Trains a classifier and measures it."""
-    splits, pieces = movie_reviews(recipe.source), tokenizer_of(results)
     return train_and_measure(
         results,
         run,
         recipe,
         classifier(recipe),
-        splits,
-        encode(pieces, splits.train.texts, recipe.length),
-        pieces,
+        SENTENCES_1.tokenizer(results),
         keep=run == STORED,
     )
 
@@ -80,15 +61,12 @@ def load(results: Results):
     """Returns the classifier that pools by the last state and reads one way, and the tokenizer."""
     model = classifier(RECIPES[STORED.rpartition("-")[0]])
     results.load_weights(STORED, model)
-    return model, tokenizer_of(results)
+    return model, SENTENCES_1.tokenizer(results)
 
 
 def measure(results: Results) -> dict:
     """Returns the accuracy of the stored weights on the test part."""
-    model, tokenizer = load(results)
-    test = movie_reviews(BASE.source).test
-    ids = encode(tokenizer, test.texts, BASE.length)
-    return {"accuracy": share_right(probabilities(model, ids), test)}
+    return {"accuracy": accuracy_on("test", *load(results), BASE)}
 
 
 POOLING = Experiment("sentiment-pooling", main, measure)

@@ -12,15 +12,12 @@ from tf_mamba_edu.experiments import reviews_lm
 from tf_mamba_edu.experiments.experiment import Experiment
 from tf_mamba_edu.experiments.sentiment import (
     Recipe,
+    accuracy_on,
     classifier,
-    encode,
-    probabilities,
-    share_right,
     train_and_measure,
 )
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.lm import MambaLM
-from tf_mamba_edu.reviews import movie_reviews
 
 SEEDS = (0, 1, 2)
 RECIPE = Recipe(
@@ -60,14 +57,11 @@ def tune(results: Results, seed: int) -> dict:
     lm, tokenizer = stored_language_model()
     model = classifier(recipe)
     take_over(model, lm)
-    splits = movie_reviews(recipe.source)
     return train_and_measure(
         results,
         f"tuned-{seed}",
         recipe,
         model,
-        splits,
-        encode(tokenizer, splits.train.texts, recipe.length),
         tokenizer,
         keep=seed == SEEDS[0],
     )
@@ -95,10 +89,7 @@ def load(results: Results):
 
 def measure(results: Results) -> dict:
     """Returns the accuracy of the stored weights on the test sentences."""
-    model, tokenizer = load(results)
-    test = movie_reviews(RECIPE.source).test
-    ids = encode(tokenizer, test.texts, RECIPE.length)
-    return {"accuracy": share_right(probabilities(model, ids), test)}
+    return {"accuracy": accuracy_on("test", *load(results), RECIPE)}
 
 
 PRETRAINED = Experiment("sentiment-pretrained", main, measure)
