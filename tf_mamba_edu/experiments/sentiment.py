@@ -176,7 +176,9 @@ def encode(tokenizer, texts: Sequence[str], length: int) -> np.ndarray:
 
 
 def windows_of(
-    pieces: Sequence[Sequence[int]], length: int, rng: np.random.Generator
+    pieces: Sequence[Sequence[int]],
+    length: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Returns a random window of each text's pieces as ids (texts, L); short texts are padded."""
     ids = np.full((len(pieces), length), PADDING, np.int32)
