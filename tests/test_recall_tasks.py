@@ -36,11 +36,12 @@ def test_a_slow_reader_answers_everything(task, length):
     assert not np.any(targets[weights == 0])
 
 
-@tasks
-def test_an_answer_is_the_token_that_comes_next(task):
-    tokens, targets, weights = task.batch(30, 20, seed=0)
+def test_what_is_copied_comes_next_and_a_value_that_is_asked_for_does_not():
+    tokens, targets, weights = TASKS["copying"].batch(30, 20, seed=0)
     seen = weights[:, :-1] == 1
     np.testing.assert_array_equal(targets[:, :-1][seen], tokens[:, 1:][seen])
+    tokens, _, weights = TASKS["pairs"].batch(30, 20, seed=0)
+    assert not np.any(tokens[:, 11::2]) and np.all(tokens[:, 10::2])
 
 
 @tasks

@@ -242,14 +242,16 @@ def test_a_language_model_and_then_a_classifier(praise, monkeypatch, tmp_path):
     assert len(run["history"]["loss"]) == 2 and run["training_tokens"] == 160 * 7
     assert reviews_lm.measure(results)["val_loss"] == run["validation_loss"]
 
+    monkeypatch.setattr(reviews_lm, "Results", lambda name: results)
+    monkeypatch.setattr(sentiment_pretrained, "Results", lambda name: results)
     recipe = dataclasses.replace(SMALL, n_layers=1, both_ways=False)
-    monkeypatch.setattr(sentiment_pretrained, "RECIPE", recipe)
-    monkeypatch.setattr(
-        sentiment_pretrained, "stored_language_model", lambda: reviews_lm.load(results)
-    )
-    tuned = sentiment_pretrained.main(tmp_path)
-    assert sorted(tuned.runs) == ["tuned-0", "tuned-1", "tuned-2"]
-    assert sentiment_pretrained.measure(tuned)["accuracy"] == tuned.runs["tuned-0"]["test"]
+    what = sentiment_pretrained.Pretrained("tuned", recipe)
+    lm, _ = reviews_lm.load(results)
+    model = what.begin(recipe)
+    np.testing.assert_array_equal(model.get_layer("embedding").weights[0], lm.embedding.weights[0])
+    tuned = what.main(tmp_path)
+    assert sorted(tuned.runs) == ["0", "1", "2"]
+    assert what.measure(tuned)["accuracy"] == tuned.runs["0"]["test"]
     assert not list(tmp_path.glob("*.state"))
 
 
@@ -267,6 +269,8 @@ def test_pieces_of_the_language_model_are_those_of_the_classifier():
 # What is stored
 
 STORED = [n for n in EXPERIMENTS if n.startswith("sentiment") and Results(n).path.exists()]
+LONG = pytest.mark.full  # reads all reviews and compares them: minutes
+STORED = [pytest.param(n, marks=LONG if "imdb" in n else ()) for n in STORED]
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -279,7 +283,7 @@ def test_the_source_of_the_texts_is_the_one_of_the_recipe():
     assert len(movie_reviews("rotten_tomatoes").test) == 852
 
 
-@pytest.mark.full  # reads all reviews and compares them: more than a minute
+@LONG
 def test_stored_weights_of_the_language_model_make_the_stored_loss():
     results = Results(reviews_lm.NAME)
     found = reviews_lm.measure(results)

@@ -53,17 +53,18 @@ class Copying(Task):
 class AssociativeRecall(Task):
     """Pairs of a key and a value are told; then the keys come in another order.
 
-    Keys are 0 .. V / 2 - 1, none twice, values V / 2 .. V - 1. The first half of a sequence are
-    pairs, the second half the same pairs, shuffled: at each of its keys the target is the value
-    that comes next. Known as multi-query associative recall.
+    Keys are 1 .. V / 2 - 1, none twice, values V / 2 .. V - 1. The first half of a sequence are
+    pairs, the second half their keys in another order, a 0 behind each: at a key the target is
+    its value. (Were the value to stand behind it instead, the last answers could be found by
+    elimination, without any key.) Known as multi-query associative recall.
 
     Attributes:
-        vocab_size: V, number of keys and as many values.
+        vocab_size: V; half of it are values.
     """
 
     vocab_size: int = 128
 
-    specials = 0
+    specials = 1
 
     @property
     def chance(self) -> float:
@@ -76,19 +77,21 @@ class AssociativeRecall(Task):
         return 4
 
     def draw(self, rng, batch_size, length):
-        keys = self.vocab_size // 2
+        values = self.vocab_size // 2
+        keys = values - 1
         if length % 4 or length // 4 > keys:
             raise ValueError(
                 f"`length` must be a multiple of 4 up to {4 * keys}: no key comes twice. "
                 f"Received: length={length}"
             )
         B, n = batch_size, length // 4
-        key = different(rng, B, keys, n)
-        value = rng.integers(keys, self.vocab_size, (B, n), np.int32)
+        key = 1 + different(rng, B, keys, n)
+        value = rng.integers(values, self.vocab_size, (B, n), np.int32)
         told = np.stack([key, value], axis=-1)  # (B, n, 2)
         order = different(rng, B, n, n)
         asked = np.take_along_axis(told, order[..., None], axis=1)
-        both = np.concatenate([told, asked], axis=1)  # (B, 2 n, 2)
+        hidden = asked * np.array([1, 0], np.int32)  # (B, n, 2)
+        both = np.concatenate([told, hidden], axis=1)  # (B, 2 n, 2)
         targets, weights = np.zeros_like(both), np.zeros(both.shape)
         targets[:, n:, 0] = asked[..., 1]
         weights[:, n:, 0] = 1

@@ -99,12 +99,12 @@ EXPERIMENTS = {
     "sentiment-imdb": Entry(
         "sentiment",
         "WHOLE_REVIEWS",
-        "chapter 13: whole reviews (3 runs of ten minutes)",
+        "chapter 13: whole reviews (3 runs of twenty minutes)",
     ),
     "sentiment-pooling": Entry(
         "sentiment_pooling",
         "POOLING",
-        "chapter 13: last state, mean or maximum; one or two directions (15 runs of a minute)",
+        "chapter 13: last state, mean or maximum; one or two directions (15 runs of two minutes)",
     ),
     "reviews-language-model": Entry(
         "reviews_lm",
@@ -114,7 +114,12 @@ EXPERIMENTS = {
     "sentiment-pretrained": Entry(
         "sentiment_pretrained",
         "PRETRAINED",
-        "chapter 13: a classifier that begins with that language model (3 runs of four minutes)",
+        "chapter 13: sentences again, with that language model first (3 runs of four minutes)",
+    ),
+    "sentiment-imdb-pretrained": Entry(
+        "sentiment_pretrained",
+        "PRETRAINED_WHOLE",
+        "chapter 13: whole reviews, with that language model first (3 runs of twenty minutes)",
     ),
     "selective-copying": Entry(
         "long_copying",

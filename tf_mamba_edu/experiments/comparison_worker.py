@@ -22,8 +22,8 @@ from tf_mamba_edu.experiments.comparison import (
 
 TOKENS = 4096  # of a training step, in all its sequences
 PART = 512  # tokens of a context that are read at once
-NEW = 32  # tokens that are generated
-REPETITIONS = 5
+NEW = 200  # tokens that are generated
+REPETITIONS = 10
 
 
 def memory(field: str) -> float:

@@ -280,6 +280,10 @@ class Sentiment:
             VOCABULARY,
         )
 
+    def begin(self, recipe: Recipe) -> keras.Model:
+        """Builds the classifier that a training begins with."""
+        return classifier(recipe)
+
     def make(self, results: Results, seed: int) -> dict:
         """Trains a classifier; measures it, and naive Bayes on the same texts."""
         recipe = dataclasses.replace(self.recipe, seed=seed)
@@ -287,7 +291,7 @@ class Sentiment:
             results,
             str(seed),
             recipe,
-            classifier(recipe),
+            self.begin(recipe),
             self.tokenizer(results),
             keep=seed == self.seeds[0],
         )

@@ -1,25 +1,21 @@
-"""Chapter 13: a classifier of sentences that begins with the weights of a language model."""
+"""Chapter 13: classifiers that begin with the weights of a language model of reviews."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from pathlib import Path
 
 import keras
 
 from tf_mamba_edu.experiments import reviews_lm
-from tf_mamba_edu.experiments.experiment import Experiment
+from tf_mamba_edu.experiments.experiment import entry_of
 from tf_mamba_edu.experiments.sentiment import (
     Recipe,
-    accuracy_on,
+    Sentiment,
     classifier,
-    train_and_measure,
 )
-from tf_mamba_edu.experiments.store import Results, complete
+from tf_mamba_edu.experiments.store import Results
 from tf_mamba_edu.lm import MambaLM
 
-SEEDS = (0, 1, 2)
 RECIPE = Recipe(
     "rotten_tomatoes",
     epochs=4,
@@ -46,50 +42,32 @@ def take_over(model: keras.Model, lm: MambaLM) -> None:
         copy(model.get_layer(f"block_{i}"), block.block)
 
 
-def stored_language_model():
-    """Returns the language model that comes with the package, and its tokenizer."""
-    return reviews_lm.load(Results(reviews_lm.NAME))
+@dataclasses.dataclass(frozen=True)
+class Pretrained(Sentiment):
+    """A `Sentiment` whose classifiers begin with the language model that the package ships."""
+
+    def tokenizer(self, results: Results):
+        """Returns the tokenizer of the language model."""
+        return reviews_lm.tokenizer_of(Results(reviews_lm.NAME))
+
+    def begin(self, recipe: Recipe) -> keras.Model:
+        """Builds the classifier of a recipe, with the weights of the language model."""
+        model = classifier(recipe)
+        lm, _ = reviews_lm.load(Results(reviews_lm.NAME))
+        take_over(model, lm)
+        return model
 
 
-def tune(results: Results, seed: int) -> dict:
-    """Trains a classifier from the language model's weights, and measures it."""
-    recipe = dataclasses.replace(RECIPE, seed=seed)
-    lm, tokenizer = stored_language_model()
-    model = classifier(recipe)
-    take_over(model, lm)
-    return train_and_measure(
-        results,
-        f"tuned-{seed}",
-        recipe,
-        model,
-        tokenizer,
-        keep=seed == SEEDS[0],
-    )
-
-
-def main(folder: Path | None = None) -> Results:
-    """Makes the runs that are missing: three classifiers."""
-    results = Results("sentiment-pretrained", folder)
-    complete(
-        results,
-        {
-            f"tuned-{seed}": functools.partial(tune, results, seed)
-            for seed in SEEDS
-        },
-    )
-    return results
-
-
-def load(results: Results):
-    """Returns the first of the tuned classifiers, and the tokenizer."""
-    model = classifier(RECIPE)
-    results.load_weights(f"tuned-{SEEDS[0]}", model)
-    return model, reviews_lm.tokenizer_of(Results(reviews_lm.NAME))
-
-
-def measure(results: Results) -> dict:
-    """Returns the accuracy of the stored weights on the test sentences."""
-    return {"accuracy": accuracy_on("test", *load(results), RECIPE)}
-
-
-PRETRAINED = Experiment("sentiment-pretrained", main, measure)
+SENTENCES = Pretrained("sentiment-pretrained", RECIPE)
+WHOLE = Pretrained(
+    "sentiment-imdb-pretrained",
+    dataclasses.replace(
+        RECIPE,
+        source="imdb",
+        epochs=3,
+        length=128,
+        windows=True,
+        length_measured=512,
+    ),
+)
+PRETRAINED, PRETRAINED_WHOLE = map(entry_of, (SENTENCES, WHOLE))
