@@ -1303,7 +1303,7 @@ def test_the_runs_of_induction_are_what_their_names_say(quick_induction, monkeyp
 def script_of(name, monkeypatch, folder=None):
     """The results and the runs of an experiment, of which none is made."""
     entry, found = EXPERIMENTS[name], {}
-    module = import_module(f"tf_mamba_edu.experiments.{entry.module}")
+    module = import_module(entry.load().main.__module__)  # where its code stands
     monkeypatch.setattr(module, "complete", lambda results, runs: found.update(runs=runs))
     monkeypatch.setattr(Results, "set_metrics", lambda *_: None)
     results = entry.load().main(folder)
