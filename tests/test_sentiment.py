@@ -176,7 +176,8 @@ def praise(monkeypatch, few_pieces):
         def predict(self, texts):
             return np.array(["z" in text for text in texts], float)
 
-    monkeypatch.setattr(sentiment, "movie_reviews", lambda source: splits)
+    for module in (sentiment, sentiment_pooling):
+        monkeypatch.setattr(module, "movie_reviews", lambda source: splits)
     for module in (sentiment, reviews_lm):
         monkeypatch.setattr(module, "stored_tokenizer", lambda *_: Letters())
     monkeypatch.setattr(sentiment, "naive_bayes", lambda source: Counts())
@@ -268,9 +269,12 @@ def test_pieces_of_the_language_model_are_those_of_the_classifier():
 
 # What is stored
 
-STORED = [n for n in EXPERIMENTS if n.startswith("sentiment") and Results(n).path.exists()]
 LONG = pytest.mark.full  # reads all reviews and compares them: minutes
-STORED = [pytest.param(n, marks=LONG if "imdb" in n else ()) for n in STORED]
+STORED = [
+    pytest.param(name, marks=LONG if "imdb" in name else ())
+    for name in EXPERIMENTS
+    if name.startswith("sentiment") and Results(name).path.exists()
+]
 
 
 @pytest.mark.parametrize("name", STORED)

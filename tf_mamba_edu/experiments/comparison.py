@@ -37,9 +37,7 @@ LENGTH, BATCH_SIZE, STEPS, STEPS_PER_EPOCH = 256, 8, 1000, 250
 KINDS = ("mamba", "gru", "transformer")
 RATES = (1e-3, 3e-3, 9e-3)
 SEEDS = (0, 1, 2)
-KEPT = (
-    1  # the seed whose weights are stored: the first after the choice
-)
+KEPT = SEEDS[1]  # whose weights are stored: the first after the choice
 TRAINED = (
     128,
     256,

@@ -304,9 +304,10 @@ class Sentiment:
 
     def measure(self, results: Results) -> dict:
         """Returns the accuracy of the stored weights on the test part."""
+        test = movie_reviews(self.recipe.source).test
         return {
             "accuracy": accuracy_on(
-                "test", *self.load(results), self.recipe
+                test, *self.load(results), self.recipe
             )
         }
 
@@ -322,21 +323,23 @@ def train_and_measure(
     """Trains a classifier as a recipe says; measures the rounded weights, beside naive Bayes."""
     splits = movie_reviews(recipe.source)
     texts, labels = splits.train.texts, splits.train.labels
-    pieces = tokenizer.encode(list(texts)) if recipe.windows else None
-    ends = encode(tokenizer, texts, recipe.length)
+    if recipe.windows:
+        pieces = tokenizer.encode(list(texts))
 
-    def data(epoch):
-        ids = ends
-        if recipe.windows:
+        def read(epoch):
             rng = np.random.default_rng((recipe.seed, epoch, 1))
-            ids = windows_of(pieces, recipe.length, rng)
-        return epoch_of(ids, labels, recipe, epoch)
+            return windows_of(pieces, recipe.length, rng)
+    else:
+        ends = encode(tokenizer, texts, recipe.length)
+
+        def read(epoch):
+            return ends
 
     compile_classifier(model, recipe, len(texts))
     began = time.perf_counter()
     history = fit_or_resume(
         model,
-        data,
+        lambda epoch: epoch_of(read(epoch), labels, recipe, epoch),
         recipe.epochs,
         results,
         run,
@@ -359,7 +362,7 @@ def train_and_measure(
     }
     for part in ("validation", "test"):
         reviews = getattr(splits, part)
-        record[part] = accuracy_on(part, model, tokenizer, recipe)
+        record[part] = accuracy_on(reviews, model, tokenizer, recipe)
         record[f"naive_bayes_{part}"] = share_right(
             counts.predict(reviews.texts), reviews
         )
@@ -367,10 +370,9 @@ def train_and_measure(
 
 
 def accuracy_on(
-    part: str, model: keras.Model, tokenizer, recipe: Recipe
+    reviews: Reviews, model: keras.Model, tokenizer, recipe: Recipe
 ) -> float:
-    """Returns the share of a part's reviews that a classifier judges right."""
-    reviews = getattr(movie_reviews(recipe.source), part)
+    """Returns the share of reviews that a classifier judges right."""
     length = recipe.length_measured or recipe.length
     ids = encode(tokenizer, reviews.texts, length)
     return share_right(probabilities(model, ids), reviews)

@@ -19,6 +19,7 @@ from tf_mamba_edu.experiments.sentiment import (
     train_and_measure,
 )
 from tf_mamba_edu.experiments.store import Results, complete
+from tf_mamba_edu.reviews import movie_reviews
 
 SEEDS = (0, 1, 2)
 BASE = SENTENCES_1.recipe
@@ -66,7 +67,8 @@ def load(results: Results):
 
 def measure(results: Results) -> dict:
     """Returns the accuracy of the stored weights on the test part."""
-    return {"accuracy": accuracy_on("test", *load(results), BASE)}
+    test = movie_reviews(BASE.source).test
+    return {"accuracy": accuracy_on(test, *load(results), BASE)}
 
 
 POOLING = Experiment("sentiment-pooling", main, measure)
