@@ -97,32 +97,44 @@ def test_the_worker_times_training_and_generation(kind, small, monkeypatch):
     monkeypatch.setattr(comparison_worker, "TOKENS", 32)
     monkeypatch.setattr(comparison_worker, "PART", 8)
     monkeypatch.setattr(comparison_worker, "NEW", 2)
-    trained = comparison_worker.train(kind, 16)
-    assert trained["tokens_per_second"] > 0 and trained["peak_mib"] >= 0
+    for xla in (True, False):
+        trained = comparison_worker.train(kind, 16, xla=xla)
+        assert trained["tokens_per_second"] > 0 and trained["peak_mib"] >= 0
     caches = [comparison_worker.generate(kind, n)["cache_bytes"] for n in (8, 24)]
     assert (caches[1] > caches[0]) == (kind == "transformer")
 
 
 def test_what_does_not_fit_is_a_result(monkeypatch):
     def run(command, **options):
-        assert command[-3:] == ["train", "gru", "8"]
+        assert command[-3:] == ["training", "gru", "8"]
         return subprocess.CompletedProcess(command, -9, "", "")
 
     monkeypatch.setattr(comparison.subprocess, "run", run)
-    found = comparison.in_a_process_of_its_own("train", "gru", 8)
+    found = comparison.in_a_process_of_its_own("training", "gru", 8)
     assert found == {"failed": "did not fit"}
 
     def slow(command, timeout, **options):
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(comparison.subprocess, "run", slow)
-    assert comparison.in_a_process_of_its_own("train", "gru", 8)["failed"].startswith("took")
+    assert comparison.in_a_process_of_its_own("training", "gru", 8)["failed"].startswith("took")
+
+
+def test_the_faster_of_two_compilations_counts(tmp_path):
+    results = Results("comparison", tmp_path)
+    slow, fast, no = {"tokens_per_second": 5}, {"tokens_per_second": 9}, {"failed": "did not fit"}
+    results.runs["speed gru-0"] = {
+        "training": {"8": slow, "16": no, "32": no},
+        "training without XLA": {"8": fast, "16": slow, "32": no},
+    }
+    found = [comparison.faster_training(results, "gru", n) for n in (8, 16, 32)]
+    assert found == [fast, slow, None]
 
 
 def test_the_worker_prints_one_line_of_json():
     command = [sys.executable, "-m", "tf_mamba_edu.experiments.comparison_worker"]
     done = subprocess.run(
-        [*command, "generate", "gru", "16"], capture_output=True, text=True, check=True
+        [*command, "generation", "gru", "16"], capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["cache_bytes"] == 5 * 124 * 4

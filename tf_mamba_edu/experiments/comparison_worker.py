@@ -1,10 +1,13 @@
 """Measures one model at one length, in a process of its own, and prints one line of JSON.
 
-python -m tf_mamba_edu.experiments.comparison_worker train|generate KIND LENGTH
+python -m tf_mamba_edu.experiments.comparison_worker WHAT KIND LENGTH
+
+WHAT is "training", "training without XLA" or "generation".
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -35,10 +38,10 @@ def memory(field: str) -> float:
     return int(kilobytes) / 1024
 
 
-def train(kind: str, length: int) -> dict:
+def train(kind: str, length: int, xla: bool = True) -> dict:
     """Times training steps of 4,096 tokens, after a first one that compiles."""
     model = model_of(kind)
-    compile_model(model)
+    compile_model(model, xla=xla)
     rng = np.random.default_rng(0)
     shape = max(1, TOKENS // length), length
     x, y = rng.integers(0, VOCABULARY, (2, *shape)).astype("int32")
@@ -99,5 +102,9 @@ def generate(kind: str, context: int) -> dict:
 
 if __name__ == "__main__":
     what, kind, size = sys.argv[1:]
-    made = {"train": train, "generate": generate}[what]
-    print(json.dumps(made(kind, int(size))))
+    make = {
+        "training": train,
+        "training without XLA": functools.partial(train, xla=False),
+        "generation": generate,
+    }[what]
+    print(json.dumps(make(kind, int(size))))
