@@ -206,6 +206,7 @@ def test_poolings_are_compared_and_the_last_state_is_kept(praise, monkeypatch, t
         for name, recipe in sentiment_pooling.RECIPES.items()
     }
     assert len({(r.pooling, r.both_ways) for r in small.values()}) == 5
+    small = {name: small[name] for name in ("last one way", "max both ways")}  # each takes a while
     monkeypatch.setattr(sentiment_pooling, "RECIPES", small)
     monkeypatch.setattr(sentiment_pooling, "BASE", SMALL)
     monkeypatch.setattr(sentiment_pooling, "SEEDS", (0,))
@@ -246,13 +247,17 @@ def test_a_language_model_and_then_a_classifier(praise, monkeypatch, tmp_path):
     monkeypatch.setattr(reviews_lm, "Results", lambda name: results)
     monkeypatch.setattr(sentiment_pretrained, "Results", lambda name: results)
     recipe = dataclasses.replace(SMALL, n_layers=1, both_ways=False)
-    what = sentiment_pretrained.Pretrained("tuned", recipe)
+    what = sentiment_pretrained.Pretrained("tuned", recipe, seeds=(0,))
     lm, _ = reviews_lm.load(results)
     model = what.begin(recipe)
     np.testing.assert_array_equal(model.get_layer("embedding").weights[0], lm.embedding.weights[0])
     tuned = what.main(tmp_path)
-    assert sorted(tuned.runs) == ["0", "1", "2"]
+    assert list(tuned.runs) == ["0"]
     assert what.measure(tuned)["accuracy"] == tuned.runs["0"]["test"]
+    scratch = dataclasses.replace(what, from_scratch=True).begin(recipe)
+    same = classifier(recipe)
+    for a, b in zip(scratch.weights, same.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
     assert not list(tmp_path.glob("*.state"))
 
 

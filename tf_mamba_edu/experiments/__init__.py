@@ -116,6 +116,11 @@ EXPERIMENTS = {
         "PRETRAINED",
         "chapter 13: sentences again, with that language model first (3 runs of four minutes)",
     ),
+    "sentiment-scratch": Entry(
+        "sentiment_pretrained",
+        "FROM_SCRATCH",
+        "chapter 13: the same without a language model, to compare with (3 runs of four minutes)",
+    ),
     "sentiment-imdb-pretrained": Entry(
         "sentiment_pretrained",
         "PRETRAINED_WHOLE",

@@ -44,21 +44,31 @@ def take_over(model: keras.Model, lm: MambaLM) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained(Sentiment):
-    """A `Sentiment` whose classifiers begin with the language model that the package ships."""
+    """A `Sentiment` whose classifiers begin with the language model that the package ships.
+
+    Attributes:
+        from_scratch: whether they begin with random weights instead: the same pieces, the same
+            recipe, and no language model, to compare with.
+    """
+
+    from_scratch: bool = False
 
     def tokenizer(self, results: Results):
         """Returns the tokenizer of the language model."""
         return reviews_lm.tokenizer_of(Results(reviews_lm.NAME))
 
     def begin(self, recipe: Recipe) -> keras.Model:
-        """Builds the classifier of a recipe, with the weights of the language model."""
+        """Builds the classifier that a training begins with."""
         model = classifier(recipe)
+        if self.from_scratch:
+            return model
         lm, _ = reviews_lm.load(Results(reviews_lm.NAME))
         take_over(model, lm)
         return model
 
 
 SENTENCES = Pretrained("sentiment-pretrained", RECIPE)
+SCRATCH = Pretrained("sentiment-scratch", RECIPE, from_scratch=True)
 WHOLE = Pretrained(
     "sentiment-imdb-pretrained",
     dataclasses.replace(
@@ -70,4 +80,6 @@ WHOLE = Pretrained(
         length_measured=512,
     ),
 )
-PRETRAINED, PRETRAINED_WHOLE = map(entry_of, (SENTENCES, WHOLE))
+PRETRAINED, FROM_SCRATCH, PRETRAINED_WHOLE = map(
+    entry_of, (SENTENCES, SCRATCH, WHOLE)
+)
