@@ -73,7 +73,7 @@ def test_a_run_is_measured_with_the_weights_that_are_stored(kind, small, tmp_pat
 
 def test_the_best_rate_is_chosen_by_the_validation_texts_and_used_again(small, tmp_path):
     results = Results("comparison", tmp_path)
-    losses = {1e-3: 3.0, 3e-3: 1.0, 9e-3: 2.0}
+    losses = {1e-3: 3.0, 3e-3: 1.0, 9e-3: 2.0, 2.7e-2: 4.0}
 
     def learn(results, run, kind, rate, seed):
         test = {"loss": -losses[rate]}  # would choose another one

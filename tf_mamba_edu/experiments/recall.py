@@ -34,7 +34,7 @@ CASES = (
 )
 CHOOSING = {"copying": 32, "pairs": 16}  # lengths that choose a rate
 KINDS = ("mamba", "mamba, state 4", "gru", "transformer")
-RATES = (2e-3, 5e-3, 1e-2)
+RATES = (2e-3, 5e-3, 1e-2, 2e-2)
 SEEDS = (0, 1, 2)
 KEPT = SEEDS[1]  # whose weights are stored: the first after the choice
 TOKENS = 2048  # of a training step, in all its sequences
