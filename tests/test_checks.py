@@ -6,6 +6,7 @@ New check modules are found by themselves.
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 import re
 from pathlib import Path
@@ -13,15 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import tensorflow as tf
 
-from tf_mamba_edu import checks, selective_scan
+from tf_mamba_edu import MambaConfig, MambaLM, checks, selective_scan
+from tf_mamba_edu.baselines import GRULM, BaselineConfig, TransformerLM
 from tf_mamba_edu.checks import (
     Check,
     Mistake,
     NotYet,
     block,
     checkpoints,
+    comparison,
     hardware,
     hippo,
     language_model,
@@ -103,6 +107,7 @@ def test_every_chapter_with_exercises_has_checks():
         "next_token",
         "sentiment",
         "long_memory",
+        "comparison",
         "prospects",
     }
     assert {case.id.split(".")[0] for case in CHECKS} >= chapters
@@ -430,6 +435,7 @@ def test_a_batch_may_be_run_at_once():
         ("12_next_token", next_token.check_split),
         ("13_sentiment", sentiment.check_pool),
         ("14_long_memory", long_memory.check_read_chunk),
+        ("15_comparison", comparison.check_tokens_per_second),
         ("16_prospects", prospects.check_in_chunks),
     ],
 )
@@ -1351,3 +1357,178 @@ def test_head_and_tail_may_be_a_list_and_a_slip_at_a_border_is_seen():
     assert check(as_list) is None
     assert "row has shape" in refused_politely(check, lambda *case: [*as_list(*case), 0])
     assert "row has shape" in refused_politely(check, minus_zero)
+
+
+# Chapter 15: the same
+
+
+@pytest.mark.parametrize("check", [c.values[0] for c in CHECKS if c.id.startswith("comparison.")])
+def test_no_mistake_of_chapter_15_is_taken_for_another_in_many_cases(check, monkeypatch):
+    for seed in range(30):
+        monkeypatch.setenv(SEED_VARIABLE, str(seed))
+        for mistake in check.mistakes:
+            assert problem(check, mistake.answer).startswith(f"{check.name}: {mistake.message}"), (
+                seed
+            )
+
+
+def test_bytes_of_a_cache_are_those_of_the_models():
+    def answer(kind, n_layers, d_model, context, whole=False):
+        if kind == "mamba":
+            cache = MambaLM(MambaConfig(5, d_model, n_layers)).init_cache(1)
+        else:
+            model = {"gru": GRULM, "transformer": TransformerLM}[kind]
+            config = BaselineConfig(5, d_model, n_layers, n_heads=1)
+            room = {"capacity": context} if kind == "transformer" else {}
+            cache = model(config).init_cache(1, **room)
+        tensors = tf.nest.flatten(cache)
+        return sum(t.numpy().nbytes for t in tensors if whole or t.dtype.is_floating)
+
+    check = comparison.check_cache_bytes
+    assert check(answer) is None
+    message = refused_politely(check, lambda *case: answer(*case, whole=True))
+    assert "Right in a sense" in message
+    message = refused_politely(check, lambda *case: answer(*case) + 1)
+    assert "bytes is off by up to 1 where" in message
+
+
+def test_a_width_may_be_searched_for_or_solved_for():
+    def by_neighbors(parameters, budget, step):
+        width = step
+        while parameters(width) < budget:
+            width += step
+        pair = [w for w in (width - step, width) if w > 0]
+        return pair[int(np.argmin([abs(parameters(w) - budget) for w in pair]))]
+
+    def by_halves(parameters, budget, step):
+        low, high = 1, 1000  # in steps
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if parameters(step * middle) <= budget else (low, middle)
+        return step * min(low, high, key=lambda k: abs(parameters(step * k) - budget))
+
+    check = comparison.check_fair_width
+    assert check(by_neighbors) is None and check(by_halves) is None
+    message = refused_politely(check, lambda *case: by_neighbors(*case) - case[2])
+    assert "width is off by" in message
+
+
+def test_a_stopwatch_may_wait_for_each_call_and_take_the_median_or_the_fastest():
+    def answer(choose, wait=True, warm=1):
+        def tokens_per_second(make_step, tokens, repetitions, clock):
+            step, times = make_step(), []
+            for _ in range(warm + repetitions):
+                began = clock()
+                result = step()
+                if wait:
+                    result.numpy()
+                times.append(clock() - began)
+            return tokens / choose(times[warm:])
+
+        return tokens_per_second
+
+    check = comparison.check_tokens_per_second
+    for choose in (np.median, np.mean, min):
+        assert check(answer(choose)) is None
+        assert "put into the queue" in refused_politely(check, answer(choose, wait=False))
+    assert check(answer(np.median, warm=3)) is None
+    assert "compiles, and that is counted" in refused_politely(check, answer(np.mean, warm=0))
+
+
+def test_a_clock_that_starts_too_early_or_reads_once_is_refused():
+    def early(make_step, tokens, repetitions, clock):
+        began, step = clock(), make_step()
+        for _ in range(repetitions + 1):
+            step().numpy()
+        return tokens * (repetitions + 1) / (clock() - began)
+
+    def unread(make_step, tokens, repetitions, clock):
+        began = clock()
+        return tokens / (clock() - began)
+
+    check = comparison.check_tokens_per_second
+    assert "rate is off by" in refused_politely(check, early)
+    assert "ZeroDivisionError" in refused_politely(check, unread)
+
+
+def test_crossings_may_be_tried_or_summed():
+    def summed(c, a, b):
+        places = np.arange(5000)
+        theirs = a + b * places
+        ahead = np.cumsum(theirs) > c * (places + 1)
+        return np.argmax(theirs > c), np.argmax(ahead) + 1
+
+    def one_less(c, a, b):
+        context, n = summed(c, a, b)
+        return context, n - 1
+
+    check = comparison.check_crossings
+    assert check(summed) is None
+    assert "length is off by up to 1 where" in refused_politely(check, one_less)
+
+
+def test_a_list_may_be_weighed_by_factorials_or_by_the_gamma_function():
+    def by_factorials(words, numbers, bits):
+        weights = [np.log2(float(math.perm(words, n))) for n in range(words + 1)]
+        return np.sum(np.array(weights) <= numbers * bits) - 1
+
+    def by_gamma(words, numbers, bits, whole=math.floor):
+        def weight(n):
+            return (math.lgamma(words + 1) - math.lgamma(words - n + 1)) / math.log(2)
+
+        return max(n for n in range(words + 1) if weight(n) <= numbers * bits)
+
+    check = comparison.check_longest_list
+    assert check(by_factorials) is None and check(by_gamma) is None
+    message = refused_politely(check, lambda *case: by_gamma(*case) + 2)
+    assert "n is off by up to 2 where" in message
+
+
+def test_the_last_word_of_a_list_weighs_nothing():
+    longest = comparison.check_longest_list.spec
+    bits = math.floor(np.log2(float(math.factorial(20)))) + 1
+    assert longest(20, bits, 1) == 20 and longest(20, bits - 1, 1) < 19
+
+
+def test_a_paired_interval_may_be_that_of_the_differences_or_of_a_table():
+    def of_differences(first, second):
+        apart = first - second
+        error = scipy.stats.sem(apart)
+        low, high = scipy.stats.t.interval(0.95, len(apart) - 1, apart.mean(), error)
+        return low, high, 0 if low <= 0 <= high else 1 + (apart.mean() > 0)
+
+    def by_table(first, second):
+        t = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447}[len(first)]
+        apart = np.float32(first) - np.float32(second)
+        half = t * np.sqrt(np.var(apart, ddof=1) / len(apart))
+        low, high = apart.mean() - half, apart.mean() + half
+        return low, high, (high < 0) * 1 + (low > 0) * 2
+
+    def of_welch(first, second):
+        found = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+        return found.low, found.high, 0
+
+    check = comparison.check_paired_interval
+    assert check(of_differences) is None and check(by_table) is None
+    assert "low is off by" in refused_politely(check, of_welch)
+    words = refused_politely(check, lambda *case: (*of_differences(*case)[:2], "first"))
+    assert "better should be made of real numbers" in words
+
+
+def test_cases_of_seeds_hold_all_three_verdicts_and_three_seeds_or_more():
+    check = comparison.check_paired_interval
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        cases = [check.cases(rng) for _ in range(5)]
+        assert {check.spec(*case)[2] for case in cases} == {0, 1, 2}
+        assert min(len(first) for first, _ in cases) == 3
+        assert len({len(first) for first, _ in cases}) >= 3
+
+
+def test_cases_of_prices_hold_ties_and_both_ends():
+    check = comparison.check_crossings
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        cases = [check.cases(rng) for _ in range(5)]
+        assert any(c == a + b * (check.spec(c, a, b)[0] - 1) for c, a, b in cases)
+        assert {(0, 1), (1, 2)} < {check.spec(*case) for case in cases}
