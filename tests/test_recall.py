@@ -81,13 +81,14 @@ def test_each_case_has_three_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(recall, "learn", learn)
     monkeypatch.setattr(recall, "complete", complete)
     results = recall.main(tmp_path)
-    assert len(set(made)) == len(made) == 72
+    assert len(set(made)) == len(made) == 66
     for task, length in CASES:
         for kind in KINDS:
             runs = recall.runs_of(results, task, length, kind)
             assert [r["seed"] for r in runs] == list(SEEDS)
             assert {(r["task"], r["length"], r["kind"]) for r in runs} == {(task, length, kind)}
             assert {r["learning_rate"] for r in runs} == {RATES[1 if kind == "gru" else 2]}
+    assert not [run for run in made if "state 4" in run and "0." in run]  # it takes Mamba's rate
 
 
 MADE = [name for name in ("comparison-recall",) if Results(name).path.exists()]
