@@ -109,7 +109,7 @@ EXPERIMENTS = {
     "reviews-language-model": Entry(
         "reviews_lm",
         "REVIEWS",
-        "chapter 13: a language model of movie reviews (one run of twenty minutes)",
+        "chapter 13: a language model of movie reviews (one run of an hour)",
     ),
     "sentiment-pretrained": Entry(
         "sentiment_pretrained",

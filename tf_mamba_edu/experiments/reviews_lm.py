@@ -24,7 +24,7 @@ from tf_mamba_edu.training import make_optimizer, random_windows
 NAME, RUN = "reviews-language-model", "0"
 D_MODEL, N_LAYERS = 128, 2
 MEASURED = 2000  # tokens in each of 64 held-out passages
-STEPS, STEPS_PER_EPOCH, LENGTH, BATCH_SIZE = 3000, 250, 128, 16
+STEPS, STEPS_PER_EPOCH, LENGTH, BATCH_SIZE = 7000, 250, 128, 16
 
 
 def language_model() -> MambaLM:
