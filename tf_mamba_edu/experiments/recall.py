@@ -27,9 +27,9 @@ from tf_mamba_edu.recall_tasks import AssociativeRecall, Copying
 
 TASKS = {"copying": Copying(64), "pairs": AssociativeRecall(16)}
 CASES = (
+    ("copying", 8),
     ("copying", 16),
     ("copying", 32),
-    ("copying", 64),
     ("pairs", 16),
 )
 CHOOSING = {"copying": 32, "pairs": 16}  # lengths that choose a rate
