@@ -65,7 +65,9 @@ class TokenModel(generation.GenerationMixin, keras.Model):
         self.embedding = keras.layers.Embedding(
             config.vocab_size,
             config.d_model,
-            embeddings_initializer=Normal(stddev=0.02),
+            embeddings_initializer=Normal(
+                stddev=self.embedding_spread()
+            ),
             dtype=self.dtype_policy,
             name="embedding",
         )
@@ -74,6 +76,10 @@ class TokenModel(generation.GenerationMixin, keras.Model):
         )
         self.make_layers()
         self.build((None, None))
+
+    def embedding_spread(self) -> float:
+        """Returns the standard deviation of fresh embeddings."""
+        return 0.02
 
     @property
     def input_dtype(self) -> str:
@@ -260,6 +266,10 @@ class TransformerLM(TokenModel):
 
     Time O(B n_layers (L^2 E + L E^2)). The cache holds keys and values of all tokens so far.
     """
+
+    def embedding_spread(self) -> float:
+        """Returns E^-0.5: multiplied by E^0.5, fresh words are as loud as positions."""
+        return self.config.d_model**-0.5
 
     def make_layers(self):
         """Makes norms, attention and feed-forward layers."""
