@@ -1,5 +1,7 @@
 """The models that Mamba is compared with: causal, and the same step by step as all at once."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -11,16 +13,20 @@ from tf_mamba_edu.baselines import (
     CausalSelfAttention,
     TransformerLM,
     positions,
+    rotated,
 )
 
 V, E = 11, 8
 CONFIG = BaselineConfig(vocab_size=V, d_model=E, n_layers=2, n_heads=2)
-models = pytest.mark.parametrize("kind", [GRULM, TransformerLM])
+models = pytest.mark.parametrize("kind", ["gru", "transformer", "rotary"])
 
 
 def model(kind, seed=0, **kwargs):
     keras.utils.set_random_seed(seed)
-    return kind(CONFIG, **kwargs)
+    if kind == "gru":
+        return GRULM(CONFIG, **kwargs)
+    config = dataclasses.replace(CONFIG, rotary=kind == "rotary")
+    return TransformerLM(config, **kwargs)
 
 
 def tokens(batch=2, length=9, seed=0):
@@ -64,7 +70,7 @@ def test_an_output_sees_all_earlier_tokens(kind):
 def test_a_text_in_two_parts_equals_the_whole(kind, split):
     lm, ids = model(kind), tokens()
     first, cache = lm.prefill(ids[:, :split])
-    if kind is TransformerLM:
+    if kind != "gru":
         cache = lm.make_room(cache, 9 - split)
     second, _ = lm.prefill(ids[:, split:], cache)
     close(tf.concat([first, second], axis=1), lm(ids))
@@ -81,15 +87,15 @@ def test_the_last_logits_may_be_had_alone(kind):
 def test_step_by_step_equals_all_at_once(kind, compiled):
     lm, ids = model(kind), tokens(length=20)
     want, cache = lm(ids), lm.init_cache(2)
-    if kind is TransformerLM:
+    if kind != "gru":
         cache = lm.init_cache(2, capacity=3)
     step = tf.function(lm.step, jit_compile=True) if compiled else lm.step
     for t in range(20):
-        if kind is TransformerLM:
+        if kind != "gru":
             cache = lm.make_room(cache)
         logits, cache = step(ids[:, t], cache)
         close(logits, want[:, t])
-    if kind is TransformerLM:
+    if kind != "gru":
         assert cache.keys[0].shape[0] == 24 and int(cache.length) == 20
 
 
@@ -129,6 +135,53 @@ def test_positions_go_on_where_a_part_ends():
     close(whole[0], [0, 0, 0, 1, 1, 1])
     close(whole[:, 0], np.sin(np.arange(50)), 1e-5)
     assert positions(0, 3, 5).shape == (3, 5)
+
+
+@pytest.mark.parametrize("width", [2, 6, 7])
+def test_places_turn_pairs_of_numbers(width):
+    x = np.random.default_rng(0).normal(size=(5, 2, 3, width)).astype("float32")
+    places, half = np.array([0, 1, 7, 300, 4000]), width // 2
+    got = rotated(x, places).numpy()
+    for i in range(half):
+        z = x[..., i] + 1j * x[..., i + half]
+        z *= np.exp(1j * places * 1e4 ** (-i / half))[:, None, None]
+        close(got[..., i] + 1j * got[..., i + half], z, 2e-3)
+    close(got[..., 2 * half :], x[..., 2 * half :])
+
+
+@pytest.mark.parametrize("width", [6, 7])
+def test_products_of_turned_vectors_depend_on_the_distance_alone(width):
+    q, k = np.random.default_rng(0).normal(size=(2, 1, 1, 1, width)).astype("float32")
+
+    def product(place, other):
+        return np.sum(rotated(q, [place]) * rotated(k, [other]))
+
+    close(product(7, 3), product(107, 103), 1e-4)
+    close(product(5, 5), np.sum(q * k), 1e-5)
+    assert abs(product(7, 3) - product(7, 4)) > 1e-2
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_only_turned_keys_know_the_order(rotary):
+    keras.utils.set_random_seed(0)
+    layer = CausalSelfAttention(2, rotary)
+    x = np.random.default_rng(1).normal(size=(2, 6, E)).astype("float32")
+    in_order, *_ = layer(x)
+    shuffled, *_ = layer(x[:, [3, 0, 4, 1, 2, 5]])
+    moved = np.abs(shuffled[:, -1] - in_order[:, -1]).max()
+    assert moved > 1e-3 if rotary else moved < 1e-6
+
+
+@models
+@pytest.mark.parametrize("compiled", [False, True])
+def test_lengths_may_be_unknown(kind, compiled):
+    lm = model(kind)
+    call = tf.function(
+        lm, input_signature=[tf.TensorSpec((None, None), tf.int32)], jit_compile=compiled
+    )
+    for length in (1, 4, 9):
+        ids = tokens(length=length).astype("int32")
+        close(call(ids), lm(ids))
 
 
 @models

@@ -28,6 +28,8 @@ class BaselineConfig:
         n_layers: number of layers.
         n_heads: heads of attention; must divide d_model. A GRU has none.
         mlp_ratio: width inside the feed-forward part of a Transformer, as a multiple of d_model.
+        rotary: whether a Transformer turns queries and keys by their place, instead of adding
+            sines of the place to its input. A GRU needs neither.
 
     Raises:
         ValueError: if a size is not a positive integer, or the heads do not divide the width.
@@ -38,10 +40,14 @@ class BaselineConfig:
     n_layers: int
     n_heads: int = 4
     mlp_ratio: int = 4
+    rotary: bool = False
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            check_positive_int(field.name, getattr(self, field.name))
+            if field.name != "rotary":
+                check_positive_int(
+                    field.name, getattr(self, field.name)
+                )
         if self.d_model % self.n_heads:
             raise ValueError(
                 "`n_heads` must divide d_model. "
@@ -202,6 +208,30 @@ def positions(start, length, width) -> tf.Tensor:
     return both[:, :width]
 
 
+def rotated(x, places) -> tf.Tensor:
+    """Turns each pair of numbers (x_i, x_{i + half}) by an angle, place * 1e4^(-i / half).
+
+    Equation 34 of arXiv 2104.09864, with halves for neighbors. The scalar product of a query and
+    a key, both turned, depends on their contents and on the distance of their places only.
+
+    Args:
+        x: (L, B, H, width). If the width is odd, the last number stays as it is.
+        places: (L,) integers.
+    """
+    half = x.shape[-1] // 2
+    rate = 1e4 ** (-np.arange(half, dtype=np.float32) / half)
+    place = tf.cast(places, tf.float32)[:, None, None, None]
+    angle = place * rate  # (L, 1, 1, half)
+    cos, sin = (
+        tf.cast(tf.cos(angle), x.dtype),
+        tf.cast(tf.sin(angle), x.dtype),
+    )
+    a, b, rest = tf.split(x, [half, half, x.shape[-1] % 2], axis=-1)
+    return tf.concat(
+        [a * cos - b * sin, a * sin + b * cos, rest], axis=-1
+    )
+
+
 @keras.saving.register_keras_serializable("tf_mamba_edu")
 class CausalSelfAttention(keras.layers.Layer):
     """Multi-head attention of each place to itself and those before it, with a cache.
@@ -210,12 +240,13 @@ class CausalSelfAttention(keras.layers.Layer):
 
     Args:
         n_heads: H, heads; must divide the width E.
+        rotary: whether queries and keys are turned by their place (`rotated`).
         **kwargs: name, dtype and so on, as for every Keras layer.
     """
 
-    def __init__(self, n_heads: int, **kwargs):
+    def __init__(self, n_heads: int, rotary: bool = False, **kwargs):
         super().__init__(**kwargs)
-        self.n_heads = n_heads
+        self.n_heads, self.rotary = n_heads, rotary
 
     def build(self, input_shape):
         E = input_shape[-1]
@@ -242,6 +273,8 @@ class CausalSelfAttention(keras.layers.Layer):
             for t in tf.split(self.qkv(x), 3, axis=-1)
         )  # (L, B, H, E / H) each
         new = length + tf.range(L)  # (L,)
+        if self.rotary:
+            q, k = rotated(q, new), rotated(k, new)
         if keys is None:
             keys, values = k, v
         else:
@@ -257,7 +290,8 @@ class CausalSelfAttention(keras.layers.Layer):
         return self.out(tf.reshape(y, (B, L, E))), keys, values
 
     def get_config(self):
-        return {**super().get_config(), "n_heads": self.n_heads}
+        own = {"n_heads": self.n_heads, "rotary": self.rotary}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("tf_mamba_edu")
@@ -282,7 +316,10 @@ class TransformerLM(TokenModel):
             {
                 "norm": Norm(dtype=policy, name=f"norm_{i}"),
                 "attention": CausalSelfAttention(
-                    c.n_heads, dtype=policy, name=f"attention_{i}"
+                    c.n_heads,
+                    c.rotary,
+                    dtype=policy,
+                    name=f"attention_{i}",
                 ),
                 "mlp_norm": Norm(dtype=policy, name=f"mlp_norm_{i}"),
                 "up": Dense(
@@ -331,7 +368,8 @@ class TransformerLM(TokenModel):
         start = 0 if cache is None else cache.length
         h = self.embedding(token_ids)  # (B, L, E)
         h *= tf.cast(E**0.5, h.dtype)
-        h += tf.cast(positions(start, L, E), h.dtype)
+        if not self.config.rotary:
+            h += tf.cast(positions(start, L, E), h.dtype)
         keys, values = [], []
         for i, layer in enumerate(self.layers_):
             old = (
