@@ -176,7 +176,7 @@ def praise(monkeypatch, few_pieces):
         def predict(self, texts):
             return np.array(["z" in text for text in texts], float)
 
-    for module in (sentiment, sentiment_pooling):
+    for module in (sentiment, sentiment_pooling, sentiment_pretrained):
         monkeypatch.setattr(module, "movie_reviews", lambda source: splits)
     for module in (sentiment, reviews_lm):
         monkeypatch.setattr(module, "stored_tokenizer", lambda *_: Letters())
@@ -254,11 +254,62 @@ def test_a_language_model_and_then_a_classifier(praise, monkeypatch, tmp_path):
     tuned = what.main(tmp_path)
     assert list(tuned.runs) == ["0"]
     assert what.measure(tuned)["accuracy"] == tuned.runs["0"]["test"]
-    scratch = dataclasses.replace(what, from_scratch=True).begin(recipe)
+    scratch = dataclasses.replace(what, start="random weights").begin(recipe)
     same = classifier(recipe)
     for a, b in zip(scratch.weights, same.weights, strict=True):
         np.testing.assert_array_equal(a, b)
     assert not list(tmp_path.glob("*.state"))
+
+
+def test_only_texts_that_the_language_model_may_read(praise, monkeypatch):
+    allowed = TextSplits(praise.train.texts[3:], [], [])
+    monkeypatch.setattr(sentiment_pretrained, "language_model_texts", lambda: allowed)
+    everything = sentiment_pretrained.Pretrained("all", SMALL).to_learn_from()
+    assert everything is praise.train
+    some = sentiment_pretrained.Pretrained("some", SMALL, only_read=True).to_learn_from()
+    left_out = {*praise.train.texts[:3]} - {*praise.train.texts[3:]}
+    assert left_out and not left_out & {*some.texts}
+    label_of = dict(zip(praise.train.texts, praise.train.labels, strict=True))
+    assert [label_of[text] for text in some.texts] == some.labels.tolist()
+
+
+def test_whole_reviews_first_and_then_sentences(praise, monkeypatch, tmp_path):
+    recipe = dataclasses.replace(SMALL, n_layers=1, both_ways=False)
+
+    def made(name, **options):
+        what = sentiment_pretrained.Pretrained(name, recipe, seeds=(0,), **options)
+        monkeypatch.setattr(type(what), "tokenizer", lambda *_: Letters())
+        return what
+
+    whole = made("whole", start="random weights")
+    stored = whole.main(tmp_path)
+    monkeypatch.setattr(sentiment_pretrained, "WHOLE", whole)
+    monkeypatch.setattr(sentiment_pretrained, "SENTENCES", whole)
+    monkeypatch.setattr(sentiment_pretrained, "Results", lambda name: Results(name, tmp_path))
+    fitted = []
+
+    class Counts:
+        def fit(self, texts, labels):
+            fitted.append((texts, labels.tolist()))
+            return self
+
+        def predict(self, texts):
+            return np.array(["z" in text for text in texts], float)
+
+    monkeypatch.setattr(sentiment_pretrained, "NaiveBayes", Counts)
+    sentiment_pretrained.counts_of_both.cache_clear()
+    after = made("after", start="whole reviews")
+    again = classifier(recipe)
+    stored.load_weights("0", again)
+    for a, b in zip(after.begin(recipe).weights, again.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    run = after.main(tmp_path).runs["0"]
+    assert run["counts_of_both_test"] == run["counts_of_both_validation"] == 1
+    train = praise.train
+    assert fitted == [(train.texts * 2, train.labels.tolist() * 2)]
+    assert run["recipe"] == stored.runs["0"]["recipe"]
+    assert "counts_of_both_test" not in stored.runs["0"]
+    sentiment_pretrained.counts_of_both.cache_clear()
 
 
 def test_a_stream_has_an_end_behind_each_review():

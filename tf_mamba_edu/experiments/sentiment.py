@@ -284,6 +284,10 @@ class Sentiment:
         """Builds the classifier that a training begins with."""
         return classifier(recipe)
 
+    def to_learn_from(self) -> Reviews:
+        """Returns the reviews that a training reads."""
+        return movie_reviews(self.recipe.source).train
+
     def make(self, results: Results, seed: int) -> dict:
         """Trains a classifier; measures it, and naive Bayes on the same texts."""
         recipe = dataclasses.replace(self.recipe, seed=seed)
@@ -293,6 +297,7 @@ class Sentiment:
             recipe,
             self.begin(recipe),
             self.tokenizer(results),
+            self.to_learn_from(),
             keep=seed == self.seeds[0],
         )
 
@@ -318,11 +323,12 @@ def train_and_measure(
     recipe: Recipe,
     model: keras.Model,
     tokenizer,
+    train: Reviews,
     keep: bool,
 ) -> dict:
     """Trains a classifier as a recipe says; measures the rounded weights, beside naive Bayes."""
     splits = movie_reviews(recipe.source)
-    texts, labels = splits.train.texts, splits.train.labels
+    texts, labels = train.texts, train.labels
     if recipe.windows:
         pieces = tokenizer.encode(list(texts))
 

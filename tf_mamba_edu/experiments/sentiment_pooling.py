@@ -42,6 +42,7 @@ def make(results: Results, run: str, recipe: Recipe) -> dict:
         recipe,
         classifier(recipe),
         SENTENCES_1.tokenizer(results),
+        SENTENCES_1.to_learn_from(),
         keep=run == STORED,
     )
 

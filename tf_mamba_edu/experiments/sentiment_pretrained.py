@@ -1,20 +1,29 @@
-"""Chapter 13: classifiers that begin with the weights of a language model of reviews."""
+"""Chapter 13: classifiers that begin with what a language model of reviews has learned."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import keras
+import numpy as np
 
 from tf_mamba_edu.experiments import reviews_lm
 from tf_mamba_edu.experiments.experiment import entry_of
+from tf_mamba_edu.experiments.naive_bayes import NaiveBayes
 from tf_mamba_edu.experiments.sentiment import (
     Recipe,
     Sentiment,
     classifier,
+    share_right,
 )
 from tf_mamba_edu.experiments.store import Results
 from tf_mamba_edu.lm import MambaLM
+from tf_mamba_edu.reviews import (
+    Reviews,
+    language_model_texts,
+    movie_reviews,
+)
 
 RECIPE = Recipe(
     "rotten_tomatoes",
@@ -44,14 +53,17 @@ def take_over(model: keras.Model, lm: MambaLM) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained(Sentiment):
-    """A `Sentiment` whose classifiers begin with the language model that the package ships.
+    """A `Sentiment` with the pieces of the package's language model, and perhaps its weights.
 
     Attributes:
-        from_scratch: whether they begin with random weights instead: the same pieces, the same
-            recipe, and no language model, to compare with.
+        start: what its classifiers begin with: "random weights", the "language model", or
+            "whole reviews", the first classifier of `WHOLE`.
+        only_read: whether they learn only from reviews that the language model was allowed to
+            read, of which no other source's later parts hold a near-duplicate.
     """
 
-    from_scratch: bool = False
+    start: str = "language model"
+    only_read: bool = False
 
     def tokenizer(self, results: Results):
         """Returns the tokenizer of the language model."""
@@ -60,15 +72,53 @@ class Pretrained(Sentiment):
     def begin(self, recipe: Recipe) -> keras.Model:
         """Builds the classifier that a training begins with."""
         model = classifier(recipe)
-        if self.from_scratch:
-            return model
-        lm, _ = reviews_lm.load(Results(reviews_lm.NAME))
-        take_over(model, lm)
+        if self.start == "language model":
+            lm, _ = reviews_lm.load(Results(reviews_lm.NAME))
+            take_over(model, lm)
+        elif self.start == "whole reviews":
+            Results(WHOLE.name).load_weights(str(WHOLE.seeds[0]), model)
         return model
+
+    def to_learn_from(self) -> Reviews:
+        """Returns the reviews that a training reads."""
+        train = super().to_learn_from()
+        if not self.only_read:
+            return train
+        allowed = set(language_model_texts().train)
+        rows = [i for i, t in enumerate(train.texts) if t in allowed]
+        return Reviews(
+            [train.texts[i] for i in rows], train.labels[rows]
+        )
+
+    def make(self, results: Results, seed: int) -> dict:
+        """Trains and measures; if whole reviews came first, beside counts of both sources, too."""
+        record = super().make(results, seed)
+        if self.start == "whole reviews":
+            counts, splits = (
+                counts_of_both(),
+                movie_reviews(self.recipe.source),
+            )
+            for part in ("validation", "test"):
+                reviews = getattr(splits, part)
+                record[f"counts_of_both_{part}"] = share_right(
+                    counts.predict(reviews.texts), reviews
+                )
+        return record
+
+
+@functools.cache
+def counts_of_both() -> NaiveBayes:
+    """Returns naive Bayes, fitted to sentences and whole reviews, as many as the models read."""
+    sources = SENTENCES.to_learn_from(), WHOLE.to_learn_from()
+    texts = [text for reviews in sources for text in reviews.texts]
+    labels = np.concatenate([reviews.labels for reviews in sources])
+    return NaiveBayes().fit(texts, labels)
 
 
 SENTENCES = Pretrained("sentiment-pretrained", RECIPE)
-SCRATCH = Pretrained("sentiment-scratch", RECIPE, from_scratch=True)
+SCRATCH = Pretrained(
+    "sentiment-scratch", RECIPE, start="random weights"
+)
 WHOLE = Pretrained(
     "sentiment-imdb-pretrained",
     dataclasses.replace(
@@ -79,7 +129,11 @@ WHOLE = Pretrained(
         windows=True,
         length_measured=512,
     ),
+    only_read=True,
 )
-PRETRAINED, FROM_SCRATCH, PRETRAINED_WHOLE = map(
-    entry_of, (SENTENCES, SCRATCH, WHOLE)
+REVIEWS_FIRST = Pretrained(
+    "sentiment-reviews-first", RECIPE, start="whole reviews"
+)
+PRETRAINED, FROM_SCRATCH, PRETRAINED_WHOLE, AFTER_REVIEWS = map(
+    entry_of, (SENTENCES, SCRATCH, WHOLE, REVIEWS_FIRST)
 )
