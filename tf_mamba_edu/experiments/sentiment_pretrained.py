@@ -129,6 +129,7 @@ WHOLE = Pretrained(
         windows=True,
         length_measured=512,
     ),
+    seeds=(0,),
     only_read=True,
 )
 REVIEWS_FIRST = Pretrained(
