@@ -455,6 +455,7 @@ def test_a_batch_may_be_run_at_once():
         ("12_next_token", next_token.check_split),
         ("13_sentiment", sentiment.check_pool),
         ("14_long_memory", long_memory.check_read_chunk),
+        ("15_comparison", comparison.check_tokens_per_second),
         ("16_prospects", prospects.check_in_chunks),
     ],
 )

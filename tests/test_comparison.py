@@ -11,7 +11,7 @@ import pytest
 from tf_mamba_edu import MambaConfig, MambaLM
 from tf_mamba_edu.baselines import GRULM, BaselineConfig, TransformerLM
 from tf_mamba_edu.experiments import comparison, comparison_worker
-from tf_mamba_edu.experiments.comparison import KINDS, RATES
+from tf_mamba_edu.experiments.comparison import KINDS, RATES, SINES, TRAINED_KINDS
 from tf_mamba_edu.experiments.next_token import NextToken
 from tf_mamba_edu.experiments.store import Results, complete
 
@@ -19,8 +19,16 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def test_all_have_as_many_parameters():
-    sizes = {kind: comparison.model_of(kind).count_params() for kind in KINDS}
+    sizes = {kind: comparison.model_of(kind).count_params() for kind in TRAINED_KINDS}
     assert max(sizes.values()) / min(sizes.values()) < 1.05, sizes
+
+
+def test_one_transformer_turns_its_keys_and_the_other_adds_sines():
+    configs = {kind: comparison.model_of(kind).config for kind in ("transformer", SINES)}
+    assert {kind: config.rotary for kind, config in configs.items()} == {
+        "transformer": True,
+        SINES: False,
+    }
 
 
 def test_windows_ask_for_every_token_but_the_first():
@@ -33,8 +41,9 @@ def test_windows_ask_for_every_token_but_the_first():
 def small_model(kind, seed=0):
     if kind == "mamba":
         return MambaLM(MambaConfig(50, 8, 1, d_state=2))
-    model = {"gru": GRULM, "transformer": TransformerLM}[kind]
-    return model(BaselineConfig(50, 8, 1, n_heads=2))
+    if kind == "gru":
+        return GRULM(BaselineConfig(50, 8, 1))
+    return TransformerLM(BaselineConfig(50, 8, 1, n_heads=2, rotary=kind != SINES))
 
 
 @pytest.fixture
@@ -85,11 +94,11 @@ def test_the_best_rate_is_chosen_by_the_validation_texts_and_used_again(small, t
         patch.setattr(comparison, "speeds", lambda kind: {"seed": 0})
         comparison.main(tmp_path)
     results.reread()
-    for kind in KINDS:
+    for kind in TRAINED_KINDS:
         runs = comparison.runs_of(results, kind)
         assert [run["seed"] for run in runs] == [0, 1, 2]
         assert {run["learning_rate"] for run in runs} == {3e-3}
-    assert len(results.runs) == len(KINDS) * (len(RATES) + 2 + 1)
+    assert len(results.runs) == len(TRAINED_KINDS) * (len(RATES) + 2) + len(KINDS)
 
 
 @kinds
@@ -150,6 +159,6 @@ def test_stored_weights_make_the_stored_loss(name):
     results = Results(name)
     found = comparison.measure(results)
     assert found["loss"] == pytest.approx(results.metrics["loss"], abs=1e-3)
-    for kind in KINDS:
+    for kind in TRAINED_KINDS:
         run = results.runs[f"{kind}-{comparison.KEPT}"]
         assert found["loss"][kind] == pytest.approx(run["test"]["loss"], abs=1e-3)

@@ -59,9 +59,10 @@ def test_of_those_that_learned_the_soonest_is_chosen_else_the_most_right(tmp_pat
         best = recall.best_of(results, "pairs", "gru")
         return [recall.choice("pairs", "gru", rate) for rate in RATES].index(best)
 
-    assert chosen((True, 800, 1.0), (True, 300, 0.995), (True, 400, 1.0), (False, 1500, 0.9)) == 1
-    assert chosen(*[(False, 1500, accuracy) for accuracy in (0.4, 0.3, 0.6, 0.1)]) == 2
-    assert chosen(*[(a >= 0.99, 1500, a) for a in (0.989, 0.3, 0.99, 0.98)]) == 2
+    no = (False, 1500, 0.9)
+    assert chosen((True, 800, 1.0), (True, 300, 0.995), (True, 400, 1.0), no, no, no) == 1
+    assert chosen(*[(False, 1500, accuracy) for accuracy in (0.4, 0.3, 0.6, 0.1, 0.2, 0.2)]) == 2
+    assert chosen(*[(a >= 0.99, 1500, a) for a in (0.989, 0.3, 0.99, 0.98, 0.97, 0.1)]) == 2
 
 
 def test_each_case_has_three_runs(monkeypatch, tmp_path):
@@ -81,7 +82,7 @@ def test_each_case_has_three_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(recall, "learn", learn)
     monkeypatch.setattr(recall, "complete", complete)
     results = recall.main(tmp_path)
-    assert len(set(made)) == len(made) == 66
+    assert len(set(made)) == len(made) == 78
     for task, length in CASES:
         for kind in KINDS:
             runs = recall.runs_of(results, task, length, kind)

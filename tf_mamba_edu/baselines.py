@@ -209,9 +209,9 @@ def positions(start, length, width) -> tf.Tensor:
 
 
 def rotated(x, places) -> tf.Tensor:
-    """Turns each pair of numbers (x_i, x_{i + half}) by an angle, place * 1e4^(-i / half).
+    """Turns pairs (x_i, x_{i + half}) by place * 1e4^(-i / half).
 
-    Equation 34 of arXiv 2104.09864, with halves for neighbors. The scalar product of a query and
+    Section 3.2.2 of arXiv 2104.09864, with halves for neighbors. The scalar product of a query and
     a key, both turned, depends on their contents and on the distance of their places only.
 
     Args:

@@ -35,7 +35,7 @@ CASES = (
 CHOOSING = {"copying": 32, "pairs": 16}  # lengths that choose a rate
 CHOOSE = ("mamba", "gru", "transformer")
 KINDS = (*CHOOSE, "mamba, state 4")  # the last with Mamba's rate
-RATES = (2e-3, 5e-3, 1e-2, 2e-2)
+RATES = (2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2)
 SEEDS = (0, 1, 2)
 KEPT = SEEDS[1]  # whose weights are stored: the first after the choice
 TOKENS = 2048  # of a training step, in all its sequences
@@ -53,7 +53,9 @@ def model_of(kind: str, task: str, seed: int = 0) -> keras.Model:
         return MambaLM(MambaConfig(words, 64, 2, d_state=d_state))
     if kind == "gru":
         return GRULM(BaselineConfig(words, 72, 2))
-    return TransformerLM(BaselineConfig(words, 64, 2, mlp_ratio=2))
+    return TransformerLM(
+        BaselineConfig(words, 64, 2, mlp_ratio=2, rotary=True)
+    )
 
 
 def right(model: keras.Model, task: str, length: int) -> float:
