@@ -261,6 +261,12 @@ def test_a_language_model_and_then_a_classifier(praise, monkeypatch, tmp_path):
     assert not list(tmp_path.glob("*.state"))
 
 
+def test_an_unknown_start_is_refused(few_pieces):
+    what = sentiment_pretrained.Pretrained("what", SMALL, start="scratch")
+    with pytest.raises(ValueError, match=r"`start` must be one of .*'scratch'"):
+        what.begin(SMALL)
+
+
 def test_only_texts_that_the_language_model_may_read(praise, monkeypatch):
     allowed = TextSplits(praise.train.texts[3:], [], [])
     monkeypatch.setattr(sentiment_pretrained, "language_model_texts", lambda: allowed)

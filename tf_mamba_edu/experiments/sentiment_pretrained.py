@@ -25,6 +25,7 @@ from tf_mamba_edu.reviews import (
     movie_reviews,
 )
 
+STARTS = ("random weights", "language model", "whole reviews")
 RECIPE = Recipe(
     "rotten_tomatoes",
     epochs=4,
@@ -56,8 +57,8 @@ class Pretrained(Sentiment):
     """A `Sentiment` with the pieces of the package's language model, and perhaps its weights.
 
     Attributes:
-        start: what its classifiers begin with: "random weights", the "language model", or
-            "whole reviews", the first classifier of `WHOLE`.
+        start: what its classifiers begin with, one of STARTS; "whole reviews" is the first
+            classifier of `WHOLE`.
         only_read: whether they learn only from reviews that the language model was allowed to
             read, of which no other source's later parts hold a near-duplicate.
     """
@@ -70,13 +71,21 @@ class Pretrained(Sentiment):
         return reviews_lm.tokenizer_of(Results(reviews_lm.NAME))
 
     def begin(self, recipe: Recipe) -> keras.Model:
-        """Builds the classifier that a training begins with."""
+        """Builds the classifier that a training begins with.
+
+        Raises:
+            ValueError: if there is no such start.
+        """
         model = classifier(recipe)
         if self.start == "language model":
             lm, _ = reviews_lm.load(Results(reviews_lm.NAME))
             take_over(model, lm)
         elif self.start == "whole reviews":
             Results(WHOLE.name).load_weights(str(WHOLE.seeds[0]), model)
+        elif self.start != "random weights":
+            raise ValueError(
+                f"`start` must be one of {STARTS}. Received: start={self.start!r}"
+            )
         return model
 
     def to_learn_from(self) -> Reviews:
