@@ -124,12 +124,12 @@ EXPERIMENTS = {
     "sentiment-imdb-pretrained": Entry(
         "sentiment_pretrained",
         "PRETRAINED_WHOLE",
-        "chapter 13: whole reviews, with that language model first (one run of ten minutes)",
+        "chapter 13: whole reviews, with that language model first (3 runs of 25 minutes)",
     ),
     "sentiment-reviews-first": Entry(
         "sentiment_pretrained",
         "AFTER_REVIEWS",
-        "chapter 13: sentences again, with one of those before (3 runs of four minutes)",
+        "chapter 13: sentences again, with the first of those before (3 runs of four minutes)",
     ),
     "selective-copying": Entry(
         "long_copying",

@@ -133,12 +133,11 @@ WHOLE = Pretrained(
     dataclasses.replace(
         RECIPE,
         source="imdb",
-        epochs=3,
-        length=128,
+        epochs=5,
+        length=256,
         windows=True,
         length_measured=512,
     ),
-    seeds=(0,),
     only_read=True,
 )
 REVIEWS_FIRST = Pretrained(
