@@ -124,7 +124,7 @@ EXPERIMENTS = {
     "sentiment-imdb-pretrained": Entry(
         "sentiment_pretrained",
         "PRETRAINED_WHOLE",
-        "chapter 13: whole reviews, with that language model first (3 runs of 25 minutes)",
+        "chapter 13: whole reviews, with that language model first (3 runs of half an hour)",
     ),
     "sentiment-reviews-first": Entry(
         "sentiment_pretrained",
