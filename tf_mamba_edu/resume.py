@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tf_mamba_edu.training import fit_distributed
+from tf_mamba_edu.training import batched, fit_distributed
 from tf_mamba_edu.validation import check_positive_int
 
 STATE = re.compile(r"epoch-(\d+)\.weights\.h5")
@@ -24,6 +24,7 @@ def fit_resumable(
     epochs: int,
     folder,
     validation_data=None,
+    batch_size: int = 32,
     verbose: int | str = "auto",
     **options,
 ) -> dict[str, list[float]]:
@@ -37,13 +38,15 @@ def fit_resumable(
 
     Args:
         model: compiled and built.
-        data: from the number of an epoch, counted from 0, to (inputs, targets).
+        data: from the number of an epoch, counted from 0, to (inputs, targets), and sample
+            weights if there are any.
         epochs: how many in all, those that are stored included.
         folder: where the state lies.
         validation_data: (inputs, targets), evaluated after each epoch, if given; not with
             `tf.distribute`.
+        batch_size: rows in a batch.
         verbose: as in `fit`.
-        **options: further arguments of `fit`, such as batch_size. Nothing is shuffled: that is
+        **options: further arguments of `fit`, such as callbacks. Nothing is shuffled: that is
             the business of `data`.
 
     Returns:
@@ -66,15 +69,19 @@ def fit_resumable(
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
     done, history = _restore(model, folder)
+    if isinstance(validation_data, (tuple, list)):
+        validation_data = batched(tuple(validation_data), batch_size)
     for epoch in range(done, epochs):
+        dataset = batched(data(epoch), batch_size)
         options |= dict(
             initial_epoch=epoch, epochs=epoch + 1, verbose=verbose
         )
         if is_distributed(model):
-            logs = fit_on_devices(model, data(epoch), **options)
+            options["verbose"] = int(verbose != 0)
+            logs = fit_distributed(model, dataset, **options).history
         else:
             logs = model.fit(
-                *data(epoch),
+                dataset,
                 validation_data=validation_data,
                 shuffle=False,  # by a random state that no file holds
                 **options,
@@ -92,23 +99,6 @@ def is_distributed(model: keras.Model) -> bool:
         tf.distribute.MultiWorkerMirroredStrategy,
     )
     return isinstance(model.distribute_strategy, kinds)
-
-
-def fit_on_devices(
-    model,
-    arrays: tuple,
-    batch_size: int = 32,
-    verbose="auto",
-    **options,
-) -> dict[str, list[float]]:
-    """Runs `fit_distributed` on (inputs, targets), and returns what it measured."""
-    dataset = tf.data.Dataset.from_tensor_slices(arrays)
-    return fit_distributed(
-        model,
-        dataset.batch(batch_size),
-        verbose=int(verbose != 0),
-        **options,
-    ).history
 
 
 def writes() -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from tf_mamba_edu.training import untuned
 from tf_mamba_edu.validation import check_positive_int
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -125,7 +126,7 @@ class Task:
             stream = stream.apply(
                 tf.data.experimental.assert_cardinality(steps)
             )
-        return stream.prefetch(2)
+        return untuned(stream.prefetch(2))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,7 +74,7 @@ EXPERIMENTS = {
     "next-token-full": Entry(
         "next_token",
         "WHOLE_TEXT",
-        "chapter 12: the whole Bible (one run of ten minutes)",
+        "chapter 12: the whole Bible (2 runs of five and twenty minutes)",
     ),
     "next-token-windows": Entry(
         "windows",

@@ -34,6 +34,7 @@ from tf_mamba_edu.initializers import symmetric_uniform
 from tf_mamba_edu.selective import SelectiveSSM
 from tf_mamba_edu.tasks import InductionHeads
 from tf_mamba_edu.training import (
+    batched,
     consecutive_windows,
     make_optimizer,
     random_windows,
@@ -199,7 +200,7 @@ def on_letters(name: str, seed: int, steps: int = STEPS) -> dict:
     )
     windows = random_windows(passages, LENGTH, steps * BATCH_SIZE, seed)
     history = model.fit(
-        *windows, batch_size=BATCH_SIZE, shuffle=False, verbose=0
+        batched(windows, BATCH_SIZE), shuffle=False, verbose=0
     )
     loss = model.evaluate(x, y, batch_size=32, verbose=0)
     return {

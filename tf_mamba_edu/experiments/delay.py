@@ -10,6 +10,7 @@ import numpy as np
 from tf_mamba_edu.experiments.experiment import Experiment
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.s4d import INITIALIZATIONS, S4D
+from tf_mamba_edu.training import batched
 
 LENGTH, LAG, D_STATE, CHANNELS = 1024, 500, 64, 8
 STEPS, BATCH_SIZE, LEARNING_RATE, SEEDS = 2000, 16, 1e-2, 3
@@ -65,7 +66,7 @@ def train_one(
     for epoch in range(STEPS // 200):
         x, y = examples(200 * BATCH_SIZE, (seed, epoch))
         logs = model.fit(
-            x, y, batch_size=BATCH_SIZE, shuffle=False, verbose=0
+            batched((x, y), BATCH_SIZE), shuffle=False, verbose=0
         )
         losses.append(round(logs.history["loss"][0], 5))
         done = (epoch + 1) * len(x) // BATCH_SIZE

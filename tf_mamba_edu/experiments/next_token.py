@@ -342,9 +342,11 @@ THREE = NextToken(
     ),
     seeds=(0, 1, 2),
 )
+SHORT = Recipe(2000, 4, length=256, batch_size=8, learning_rate=4e-3)
 FULL = NextToken(
     "next-token-full",
     None,
-    (Recipe(2000, 4, length=256, batch_size=8, learning_rate=4e-3),),
+    (SHORT,),
+    longer=dataclasses.replace(SHORT, steps=6000, dropout=0.1),
 )
 ONE_BLOCK, THREE_BLOCKS, WHOLE_TEXT = map(entry_of, (ONE, THREE, FULL))
