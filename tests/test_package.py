@@ -20,7 +20,7 @@ PACKAGE = ROOT / "tf_mamba_edu"
 HELPERS = ("__main__", "checks", "plotting", "cli", "cli_experiments", "cli_generate")
 ORDER = (  # house.md: modules depend downwards only
     ("validation", "initializers"),
-    ("sequence_layer", "checkpoint_files"),
+    ("sequence_layer", "checkpoint_files", "batches"),
     ("continuous", "discretization"),
     ("lti",),
     ("hippo", "s4"),

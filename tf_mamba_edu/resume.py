@@ -12,7 +12,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tf_mamba_edu.training import batched, fit_distributed
+from tf_mamba_edu.batches import batched
+from tf_mamba_edu.training import fit_distributed
 from tf_mamba_edu.validation import check_positive_int
 
 STATE = re.compile(r"epoch-(\d+)\.weights\.h5")

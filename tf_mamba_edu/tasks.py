@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from tf_mamba_edu.training import untuned
+from tf_mamba_edu.batches import untuned
 from tf_mamba_edu.validation import check_positive_int
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]

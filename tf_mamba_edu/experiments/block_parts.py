@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_mamba_edu.batches import batched
 from tf_mamba_edu.convolution import CausalConv1D
 from tf_mamba_edu.datasets import king_james_bible
 from tf_mamba_edu.experiments.experiment import (
@@ -34,7 +35,6 @@ from tf_mamba_edu.initializers import symmetric_uniform
 from tf_mamba_edu.selective import SelectiveSSM
 from tf_mamba_edu.tasks import InductionHeads
 from tf_mamba_edu.training import (
-    batched,
     consecutive_windows,
     make_optimizer,
     random_windows,

@@ -7,10 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tf_mamba_edu.batches import batched
 from tf_mamba_edu.experiments.experiment import Experiment
 from tf_mamba_edu.experiments.store import Results, complete
 from tf_mamba_edu.s4d import INITIALIZATIONS, S4D
-from tf_mamba_edu.training import batched
 
 LENGTH, LAG, D_STATE, CHANNELS = 1024, 500, 64, 8
 STEPS, BATCH_SIZE, LEARNING_RATE, SEEDS = 2000, 16, 1e-2, 3
