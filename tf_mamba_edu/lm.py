@@ -119,7 +119,7 @@ class MambaLM(generation.GenerationMixin, keras.Model):
         Those at position t predict token t + 1.
         """
         if tf.is_symbolic_tensor(token_ids):
-            # For several devices Keras builds with the mean of ids, a float.
+            # For several devices Keras builds with a mean of ids.
             token_ids = tf.cast(token_ids, tf.int32)
         token_ids = self._check("B L", token_ids)
         h = self._embed(token_ids)  # (B, L, E)
