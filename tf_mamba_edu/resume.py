@@ -71,19 +71,19 @@ def fit_resumable(
         model.optimizer.build(model.trainable_variables)
     done, history = _restore(model, folder)
     if isinstance(validation_data, (tuple, list)):
-        validation_data = batched(tuple(validation_data), batch_size)
+        validation_data = batched(validation_data, batch_size)
     for epoch in range(done, epochs):
         dataset = batched(data(epoch), batch_size)
-        options |= dict(
-            initial_epoch=epoch, epochs=epoch + 1, verbose=verbose
-        )
+        options |= dict(initial_epoch=epoch, epochs=epoch + 1)
         if is_distributed(model):
-            options["verbose"] = int(verbose != 0)
-            logs = fit_distributed(model, dataset, **options).history
+            logs = fit_distributed(
+                model, dataset, verbose=int(verbose != 0), **options
+            ).history
         else:
             logs = model.fit(
                 dataset,
                 validation_data=validation_data,
+                verbose=verbose,
                 shuffle=False,  # by a random state that no file holds
                 **options,
             ).history
